@@ -1,0 +1,15 @@
+"""The app that holds the registry."""
+
+from django.apps import AppConfig
+
+
+class ModelsRegistryConfig(AppConfig):
+    """Registered models, their versions, aliases and grants."""
+
+    name = "models_registry"
+    verbose_name = "Model registry"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect the audit of grants."""
+        from models_registry import grants  # noqa: F401  # imported for its receivers

@@ -1,0 +1,280 @@
+"""The registry's rows: registered models, their versions and aliases, grants and bookmarks.
+
+They are read through their managers and written by ``registry.py`` alone. Tags, parameters and
+metrics are JSON columns: one row holds all that a page or an answer says about it, and each
+table saved is a table that needs no walls.
+"""
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.db import models
+from django.utils import timezone
+from guardian.managers import GroupObjectPermissionManager, UserObjectPermissionManager
+from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
+
+from models_registry import validators
+from tenants.models import TenantForeignKey, TenantOwned, User
+from tenants.rls import GRANTEE_READ, SHARED_READ
+from tenants.scope import CurrentGroupId, CurrentTenantId, CurrentUserId, TenantManager
+
+
+class SharedManager(models.Manager["RegisteredModel"]):
+    """Models of other tenants that are granted to the acting person or tenant; read-only."""
+
+    def get_queryset(self) -> models.QuerySet["RegisteredModel"]:
+        """Return the shared models; the ids come from the grants, never by OR with own models."""
+        to_person = ModelUserGrant.received.values("content_object_id")
+        to_tenant = ModelGroupGrant.received.values("content_object_id")
+        granted = to_person.union(to_tenant)
+        return super().get_queryset().filter(pk__in=granted).exclude(tenant_id=CurrentTenantId())
+
+
+class SharedThroughModelManager(models.Manager[Any]):
+    """Versions or aliases of models that are granted to the acting person or tenant."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        """Return the rows whose model is shared with whoever is acting."""
+        return super().get_queryset().filter(model_id__in=RegisteredModel.shared.values("pk"))
+
+
+class RegisteredModel(TenantOwned):
+    """A model by its name, which is unique in its tenant; its versions hold the rest."""
+
+    name = models.CharField(
+        max_length=validators.NAME_LENGTH, validators=[validators.validate_model_name]
+    )
+    description = models.TextField(blank=True, max_length=validators.DESCRIPTION_LENGTH)
+    card = models.TextField(
+        blank=True,
+        max_length=validators.CARD_LENGTH,
+        help_text="The model card: Markdown, with YAML front matter if you like.",
+    )
+    owner = models.ForeignKey(
+        User, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
+    tags = models.JSONField(default=dict, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Counts up for ever, so that a deleted version's number is never given again.
+    last_version = models.PositiveIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[TenantManager["RegisteredModel"]] = TenantManager()
+    shared: ClassVar[SharedManager] = SharedManager()
+
+    extra_policies = frozenset({SHARED_READ})
+
+    class Meta(TenantOwned.Meta):
+        ordering = ("name",)
+        permissions = [("share_registeredmodel", "Can share registered model")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"],
+                name="model_name_unique_in_tenant",
+                violation_error_message="A model with this name is registered already.",
+            ),
+            models.UniqueConstraint(fields=["tenant", "id"], name="model_key_with_tenant"),
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-updated_at", "-id"], name="model_newest_first"),
+            models.Index(fields=["tenant", "-created_at", "-id"], name="model_by_creation"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether the model is kept for the record only."""
+        return self.archived_at is not None
+
+
+class ModelVersion(TenantOwned):
+    """One version of a registered model; numbers are counted per model."""
+
+    class Status(models.TextChoices):
+        """Whether the version can be used."""
+
+        PENDING = "PENDING", "pending"
+        READY = "READY", "ready"
+        FAILED = "FAILED", "failed"
+
+    class Stage(models.TextChoices):
+        """MLflow's stages, kept for clients that still use them; aliases say it better."""
+
+        NONE = "None"
+        STAGING = "Staging"
+        PRODUCTION = "Production"
+        ARCHIVED = "Archived"
+
+    model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField(editable=False)
+    source = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
+    run_id = models.CharField(max_length=validators.RUN_ID_LENGTH, blank=True)
+    run_link = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
+    status = models.CharField(max_length=7, choices=Status.choices, default=Status.READY)
+    status_message = models.CharField(max_length=500, blank=True)
+    description = models.TextField(blank=True, max_length=validators.DESCRIPTION_LENGTH)
+    tags = models.JSONField(default=dict, blank=True)
+    params = models.JSONField(default=dict, blank=True)
+    metrics = models.JSONField(default=dict, blank=True)
+    stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.NONE)
+    creator = models.ForeignKey(
+        User, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[TenantManager["ModelVersion"]] = TenantManager()
+    shared: ClassVar[SharedThroughModelManager] = SharedThroughModelManager()
+
+    extra_policies = frozenset({SHARED_READ})
+
+    class Meta(TenantOwned.Meta):
+        ordering = ("model__name", "-number")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "model", "number"], name="version_number_unique_in_model"
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "model", "id"], name="version_key_with_tenant_and_model"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"version {self.number}"
+
+    @property
+    def audit_id(self) -> UUID:
+        """The model's id: what happens to a version is the model's history."""
+        return self.model_id
+
+
+class Alias(TenantOwned):
+    """A name that points at one version of a model, and can be moved to another."""
+
+    model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="aliases")
+    version = TenantForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="aliases")
+    name = models.CharField(
+        max_length=validators.ALIAS_LENGTH, validators=[validators.validate_alias_name]
+    )
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[TenantManager["Alias"]] = TenantManager()
+    shared: ClassVar[SharedThroughModelManager] = SharedThroughModelManager()
+
+    extra_policies = frozenset({SHARED_READ})
+
+    class Meta(TenantOwned.Meta):
+        ordering = ("name",)
+        verbose_name_plural = "aliases"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "model", "name"], name="alias_unique_in_model"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "version"], name="alias_of_version"),
+            models.Index(fields=["tenant", "name"], name="alias_by_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"@{self.name}"
+
+    @property
+    def audit_id(self) -> UUID:
+        """The model's id: alias moves are the model's history."""
+        return self.model_id
+
+
+class ReceivedManager(models.Manager[Any]):
+    """Grants that name the acting person or tenant, given by other tenants."""
+
+    def __init__(self, column: str, acting: type[models.Expression]) -> None:
+        super().__init__()
+        self.column = column
+        self.acting = acting
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        """Return the grants received."""
+        return super().get_queryset().filter(**{self.column: self.acting()})
+
+
+class UserGrantManager(TenantManager["ModelUserGrant"], UserObjectPermissionManager):
+    """The acting tenant's grants to people, with guardian's verbs."""
+
+
+class GroupGrantManager(TenantManager["ModelGroupGrant"], GroupObjectPermissionManager):
+    """The acting tenant's grants to other tenants, with guardian's verbs."""
+
+
+class ModelUserGrant(TenantOwned, UserObjectPermissionBase):
+    """One model, shared read-only with one person."""
+
+    content_object = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[UserGrantManager] = UserGrantManager()  # type: ignore[assignment]  # guardian's class is untyped
+    received = ReceivedManager("user_id", CurrentUserId)
+
+    extra_policies = frozenset({GRANTEE_READ})
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "user", "permission", "content_object"], name="user_grant_once"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "content_object"], name="user_grant_of_model"),
+            # The grantee's own look-up, across the tenants that gave: it has no tenant to start with.
+            models.Index(fields=["user", "content_object"], name="user_grant_received"),
+        ]
+
+
+class ModelGroupGrant(TenantOwned, GroupObjectPermissionBase):
+    """One model, shared read-only with another tenant (its group)."""
+
+    content_object = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[GroupGrantManager] = GroupGrantManager()  # type: ignore[assignment]  # guardian's class is untyped
+    received = ReceivedManager("group_id", CurrentGroupId)
+
+    extra_policies = frozenset({GRANTEE_READ})
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "group", "permission", "content_object"], name="group_grant_once"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "content_object"], name="group_grant_of_model"),
+            # The grantee's own look-up, across the tenants that gave: it has no tenant to start with.
+            models.Index(fields=["group", "content_object"], name="group_grant_received"),
+        ]
+
+
+class Bookmark(TenantOwned):
+    """What one person did with one model: starred it, looked at it last."""
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", db_index=False)
+    model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="bookmarks")
+    starred = models.BooleanField(default=False)
+    viewed_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "user", "model"], name="bookmark_once_per_person"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "user", "-viewed_at"], name="bookmark_recent"),
+            models.Index(fields=["tenant", "model"], name="bookmark_of_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} → {self.model_id}"

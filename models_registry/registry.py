@@ -1,0 +1,512 @@
+"""The registry's verbs: the one write path, for pages, commands and APIs alike.
+
+Each verb runs inside a scope, asks whether the acting person may, checks what it was given, and
+writes its audit event in the same transaction. It raises PermissionDenied (403), ValidationError
+(400 or 422, with the field that is wrong) or Conflict (409), and then nothing is changed.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import Enum
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, models, transaction
+from django.utils import timezone
+
+from models_registry import validators
+from models_registry.models import Alias, Bookmark, ModelVersion, RegisteredModel
+from tenants import audit
+from tenants.access import require
+from tenants.models import AuditEvent, User
+from tenants.scope import current_scope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Tagged = RegisteredModel | ModelVersion
+
+
+class _Unset(Enum):
+    UNSET = "unset"
+
+
+#: "Not given", where None means something.
+UNSET: Final = _Unset.UNSET
+
+
+class NameTaken(ValidationError):
+    """The tenant has a model of this name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            {"name": f"Registered Model (name={name}) already exists."}, code="name_taken"
+        )
+
+
+class Conflict(Exception):
+    """Somebody else changed the same thing meanwhile; nothing was written."""
+
+
+class AliasMoved(Conflict):
+    """The alias does not point where the caller thought.
+
+    ``current`` is the version number that it points at now (None: it is gone), ``moved_by`` and
+    ``moved_at`` tell who moved it last, and when.
+    """
+
+    def __init__(self, current: int | None, last: AuditEvent | None) -> None:
+        self.current = current
+        self.moved_by = last.actor_label if last else None
+        self.moved_at = last.created_at if last else None
+        where = f"points at version {current} now" if current else "is gone"
+        super().__init__(f"The alias moved meanwhile: it {where}.")
+
+
+def _verb(perm: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Ask for ``perm`` and make the verb one transaction."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def verb(*args: P.args, **kwargs: P.kwargs) -> R:
+            require(f"models_registry.{perm}")
+            with transaction.atomic():
+                return function(*args, **kwargs)
+
+        return verb
+
+    return decorate
+
+
+def _check(field: str, validate: Callable[[Any], None], value: Any) -> None:
+    try:
+        validate(value)
+    except ValidationError as error:
+        raise ValidationError({field: error.messages}) from None
+
+
+def _check_text(field: str, value: str, length: int) -> None:
+    what = f"The {field.replace('_', ' ')}"
+    _check(field, lambda text: validators.validate_text(text, length, what), value)
+
+
+# --- registered models ---------------------------------------------------------------------
+
+
+@_verb("add_registeredmodel")
+def register_model(
+    name: str,
+    *,
+    description: str = "",
+    card: str = "",
+    tags: Mapping[str, str] | None = None,
+    owner: User | None = None,
+    created_at: datetime | None = None,
+) -> RegisteredModel:
+    """Register a model in the acting tenant; raises NameTaken where the name is in use there."""
+    _check("name", validators.validate_model_name, name)
+    _check_model_fields({"description": description, "card": card, "tags": tags or {}})
+    now = created_at or timezone.now()
+    model = RegisteredModel(
+        name=name,
+        description=description,
+        card=card,
+        tags=dict(tags or {}),
+        owner_id=owner.pk if owner else current_scope().user_id,
+        created_at=now,
+        updated_at=now,
+    )
+    try:
+        with transaction.atomic():
+            model.save(force_insert=True)
+    except IntegrityError:
+        raise NameTaken(name) from None
+    audit.record("model.registered", model)
+    return model
+
+
+@_verb("change_registeredmodel")
+def update_model(
+    model: RegisteredModel,
+    *,
+    description: str | _Unset = UNSET,
+    card: str | _Unset = UNSET,
+    tags: Mapping[str, str] | _Unset = UNSET,
+    owner: User | None | _Unset = UNSET,
+    expected: datetime | None = None,
+) -> RegisteredModel:
+    """Change what is given of ``model``; with ``expected``, its ``updated_at`` as the editor saw it.
+
+    Raises Conflict if the model was changed since then.
+    """
+    given = {"description": description, "card": card, "tags": tags, "owner": owner}
+    fields = {name: value for name, value in given.items() if value is not UNSET}
+    _check_model_fields(fields)
+    locked = _lock(model)
+    if expected is not None and locked.updated_at != expected:
+        raise Conflict("This model was changed meanwhile; look at it again before you save.")
+    changes = _apply(locked, fields)
+    if changes["to"]:
+        _save(locked, *fields)
+        audit.record("model.updated", locked, changes=changes)
+    return locked
+
+
+@_verb("change_registeredmodel")
+def rename_model(model: RegisteredModel, name: str) -> RegisteredModel:
+    """Give ``model`` another name; its id, versions, aliases and grants stay."""
+    _check("name", validators.validate_model_name, name)
+    locked = _lock(model)
+    before, locked.name = locked.name, name
+    try:
+        with transaction.atomic():
+            _save(locked, "name")
+    except IntegrityError:
+        raise NameTaken(name) from None
+    audit.record("model.renamed", locked, changes={"from": before, "to": name})
+    return locked
+
+
+@_verb("delete_registeredmodel")
+def archive_model(model: RegisteredModel) -> RegisteredModel:
+    """Keep ``model`` for the record only; its aliases stay and go on working."""
+    return _set_archived(model, timezone.now(), "model.archived")
+
+
+@_verb("delete_registeredmodel")
+def restore_model(model: RegisteredModel) -> RegisteredModel:
+    """Take ``model`` out of the archive."""
+    return _set_archived(model, None, "model.restored")
+
+
+@_verb("delete_registeredmodel")
+def delete_model(model: RegisteredModel) -> None:
+    """Delete an archived model with its versions, aliases and grants; it cannot be undone.
+
+    Raises ValidationError if the model is not archived: what is in use is archived first.
+    """
+    locked = _lock(model)
+    if not locked.is_archived:
+        raise ValidationError("Archive the model first; only an archived model can be deleted.")
+    versions = locked.versions.count()
+    # The event comes first, while there is a row to name.
+    audit.record("model.deleted", locked, changes={"versions": versions})
+    locked.delete()
+
+
+def _set_archived(
+    model: RegisteredModel, archived_at: datetime | None, action: str
+) -> RegisteredModel:
+    locked = _lock(model)
+    if locked.is_archived == (archived_at is not None):
+        return locked
+    locked.archived_at = archived_at
+    _save(locked, "archived_at")
+    audit.record(action, locked)
+    return locked
+
+
+def _check_model_fields(fields: Mapping[str, Any]) -> None:
+    if "description" in fields:
+        _check_text("description", fields["description"], validators.DESCRIPTION_LENGTH)
+    if "card" in fields:
+        _check_text("card", fields["card"], validators.CARD_LENGTH)
+    if "tags" in fields:
+        _check("tags", validators.validate_tags, fields["tags"])
+
+
+# --- versions ------------------------------------------------------------------------------
+
+
+@_verb("add_modelversion")
+def add_version(
+    model: RegisteredModel,
+    *,
+    source: str = "",
+    run_id: str = "",
+    run_link: str = "",
+    description: str = "",
+    status: str = ModelVersion.Status.READY,
+    status_message: str = "",
+    tags: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    creator: User | None = None,
+    created_at: datetime | None = None,
+) -> ModelVersion:
+    """Add the next version; its number is the highest that the model ever had, plus one.
+
+    The model's row is locked while its counter goes up, so parallel calls get numbers without
+    gaps or doubles.
+    """
+    fields = {
+        "source": source,
+        "run_id": run_id,
+        "run_link": run_link,
+        "description": description,
+        "status": status,
+        "status_message": status_message,
+        "tags": dict(tags or {}),
+        "params": dict(params or {}),
+        "metrics": dict(metrics or {}),
+    }
+    _check_version_fields(fields)
+    now = created_at or timezone.now()
+    locked = _lock(model)
+    locked.last_version += 1
+    _save(locked, "last_version")
+    version = ModelVersion.objects.create(
+        model=locked,
+        number=locked.last_version,
+        creator_id=creator.pk if creator else current_scope().user_id,
+        created_at=now,
+        updated_at=now,
+        **fields,
+    )
+    audit.record("version.added", version, label=_name(version), changes={"to": version.number})
+    return version
+
+
+@_verb("change_modelversion")
+def update_version(
+    version: ModelVersion,
+    *,
+    description: str | _Unset = UNSET,
+    source: str | _Unset = UNSET,
+    run_id: str | _Unset = UNSET,
+    run_link: str | _Unset = UNSET,
+    status: str | _Unset = UNSET,
+    status_message: str | _Unset = UNSET,
+    tags: Mapping[str, str] | _Unset = UNSET,
+    params: Mapping[str, str] | _Unset = UNSET,
+    metrics: Mapping[str, float] | _Unset = UNSET,
+    expected: datetime | None = None,
+) -> ModelVersion:
+    """Change what is given of ``version``; with ``expected`` as in ``update_model``."""
+    given = {
+        "description": description,
+        "source": source,
+        "run_id": run_id,
+        "run_link": run_link,
+        "status": status,
+        "status_message": status_message,
+        "tags": tags,
+        "params": params,
+        "metrics": metrics,
+    }
+    fields = {name: value for name, value in given.items() if value is not UNSET}
+    _check_version_fields(fields)
+    locked = _lock(version)
+    if expected is not None and locked.updated_at != expected:
+        raise Conflict("This version was changed meanwhile; look at it again before you save.")
+    changes = _apply(locked, fields)
+    if changes["to"]:
+        _save(locked, *fields)
+        _touch(locked.model_id)
+        audit.record("version.updated", locked, label=_name(locked), changes=changes)
+    return locked
+
+
+@_verb("delete_modelversion")
+def delete_version(version: ModelVersion) -> None:
+    """Delete a version to which no alias points; raises ValidationError if one does."""
+    locked = _lock(version)
+    aliases = sorted(alias.name for alias in locked.aliases.all())
+    if aliases:
+        raise ValidationError(
+            f"Version {locked.number} is @{', @'.join(aliases)}; move or delete the alias first."
+        )
+    audit.record("version.deleted", locked, label=_name(locked), changes={"from": locked.number})
+    _touch(locked.model_id)
+    locked.delete()
+
+
+def _check_version_fields(fields: Mapping[str, Any]) -> None:
+    lengths = {
+        "source": validators.SOURCE_LENGTH,
+        "run_id": validators.RUN_ID_LENGTH,
+        "run_link": validators.SOURCE_LENGTH,
+        "description": validators.DESCRIPTION_LENGTH,
+        "status_message": 500,
+    }
+    for field, length in lengths.items():
+        if field in fields:
+            _check_text(field, fields[field], length)
+    if "status" in fields and fields["status"] not in ModelVersion.Status.values:
+        allowed = ", ".join(ModelVersion.Status.values)
+        raise ValidationError({"status": f"“{fields['status']}” is none of {allowed}."})
+    for field, validate in (
+        ("tags", validators.validate_tags),
+        ("params", validators.validate_params),
+        ("metrics", validators.validate_metrics),
+    ):
+        if field in fields:
+            _check(field, validate, fields[field])
+
+
+# --- tags, one at a time -------------------------------------------------------------------
+
+
+def set_tag(obj: Tagged, key: str, value: str) -> None:
+    """Set one tag of a model or a version."""
+    _check("tags", validators.validate_tags, {key: value})
+    _change_tags(obj, lambda tags: tags | {key: value})
+
+
+def delete_tag(obj: Tagged, key: str) -> None:
+    """Delete one tag of a model or a version; one that is not there is no error."""
+    _change_tags(obj, lambda tags: {name: tags[name] for name in tags if name != key})
+
+
+def _change_tags(obj: Tagged, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    with transaction.atomic():
+        # Locked before it is read, or two writers would each drop the other's tag.
+        locked = _lock(obj)
+        if isinstance(locked, RegisteredModel):
+            update_model(locked, tags=change(locked.tags))
+        else:
+            update_version(locked, tags=change(locked.tags))
+
+
+# --- aliases -------------------------------------------------------------------------------
+
+
+@_verb("change_alias")
+def set_alias(
+    model: RegisteredModel,
+    alias: str,
+    number: int,
+    *,
+    expected: int | None | _Unset = UNSET,
+) -> Alias:
+    """Point ``alias`` at version ``number``; with ``expected``, only if it points there now.
+
+    ``expected`` is a version's number, or None for "there is no such alias". Raises AliasMoved if
+    it was moved meanwhile, and ValidationError for a bad name or a version that is not there.
+    """
+    _check("alias", validators.validate_alias_name, alias)
+    locked = _lock(model)
+    current = _current(locked, alias, expected)
+    version = locked.versions.filter(number=number).first()
+    if version is None:
+        raise ValidationError(
+            {"version": f"Model Version (name={locked.name}, version={number}) not found"}
+        )
+    if current is not None and current.version.number == number:
+        return current
+    before = current.version.number if current else None
+    row, _ = Alias.objects.update_or_create(
+        model=locked,
+        name=alias,
+        defaults={"version": version, "updated_at": timezone.now()},
+    )
+    _touch(locked.pk)
+    _record_alias("alias.set", locked, alias, before, number)
+    return row
+
+
+@_verb("delete_alias")
+def delete_alias(
+    model: RegisteredModel, alias: str, *, expected: int | None | _Unset = UNSET
+) -> None:
+    """Delete ``alias``; one that is not there is no error unless another was ``expected``."""
+    locked = _lock(model)
+    current = _current(locked, alias, expected)
+    if current is None:
+        return
+    before = current.version.number
+    current.delete()
+    _touch(locked.pk)
+    _record_alias("alias.deleted", locked, alias, before, None)
+
+
+def _current(model: RegisteredModel, alias: str, expected: int | None | _Unset) -> Alias | None:
+    current = model.aliases.select_related("version").filter(name=alias).first()
+    number = current.version.number if current else None
+    if expected is not UNSET and expected != number:
+        moves = AuditEvent.objects.filter(
+            object_id=model.pk, action__startswith="alias.", changes__alias=alias
+        )
+        raise AliasMoved(number, moves.first())
+    return current
+
+
+def _record_alias(
+    action: str, model: RegisteredModel, alias: str, before: int | None, after: int | None
+) -> None:
+    audit.record(action, model, changes={"alias": alias, "from": before, "to": after})
+
+
+# --- bookmarks: a person's own, so no event ------------------------------------------------
+
+
+def star(model: RegisteredModel, on: bool) -> None:
+    """Star the model for the acting person, or take the star away."""
+    scope = require("models_registry.view_registeredmodel")
+    Bookmark.objects.update_or_create(model=model, user_id=scope.user_id, defaults={"starred": on})
+
+
+REMEMBER_VIEW = """
+INSERT INTO models_registry_bookmark (id, tenant_id, user_id, model_id, starred, viewed_at)
+VALUES (gen_random_uuid(), %s, %s, %s, false, now())
+ON CONFLICT (tenant_id, user_id, model_id) DO UPDATE SET viewed_at = now()
+  WHERE models_registry_bookmark.viewed_at IS NULL
+     OR models_registry_bookmark.viewed_at < now() - interval '1 minute'"""
+
+
+def record_view(model: RegisteredModel) -> None:
+    """Remember that the acting person looked at the model; written once a minute at most."""
+    scope = current_scope()
+    if scope.user_id is None:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(REMEMBER_VIEW, [scope.tenant_id, scope.user_id, model.pk])
+
+
+# --- shared by the verbs -------------------------------------------------------------------
+
+RowT = TypeVar("RowT", RegisteredModel, ModelVersion)
+
+
+def _lock(row: RowT) -> RowT:
+    """Return the row as it is now, locked until the transaction ends.
+
+    A version's model is locked first, always: two verbs never wait for each other in a circle.
+    """
+    if isinstance(row, ModelVersion):
+        RegisteredModel.objects.select_for_update().get(pk=row.model_id)
+        return ModelVersion.objects.select_related("model").get(pk=row.pk)
+    return RegisteredModel.objects.select_for_update().get(pk=row.pk)
+
+
+def _apply(row: models.Model, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Set ``fields`` and return the changes for the audit log; long texts are not repeated there."""
+    before, after = {}, {}
+    for name, value in fields.items():
+        old = getattr(row, name)
+        if old == value:
+            continue
+        setattr(row, name, value)
+        before[name], after[name] = _for_audit(old), _for_audit(value)
+    return {"from": before, "to": after}
+
+
+def _for_audit(value: Any) -> Any:
+    if isinstance(value, User):
+        return value.username
+    if isinstance(value, str) and len(value) > 200:
+        return f"{value[:200]}…"
+    return value
+
+
+def _save(row: RegisteredModel | ModelVersion, *fields: str) -> None:
+    row.updated_at = timezone.now()
+    row.save(update_fields=[*fields, "updated_at"])
+
+
+def _touch(model_id: Any) -> None:
+    RegisteredModel.objects.filter(pk=model_id).update(updated_at=timezone.now())
+
+
+def _name(version: ModelVersion) -> str:
+    return f"{version.model.name} version {version.number}"

@@ -1,0 +1,120 @@
+"""The rules for names and values: MLflow's, so that what one face takes the other takes too."""
+
+import math
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+NAME_LENGTH = 256
+KEY_LENGTH = 250
+TAG_VALUE_LENGTH = 5000
+PARAM_VALUE_LENGTH = 6000
+DESCRIPTION_LENGTH = 5000
+CARD_LENGTH = 200_000
+SOURCE_LENGTH = 500
+RUN_ID_LENGTH = 32
+ALIAS_LENGTH = 255
+ENTRIES = 1000
+
+ALIAS = re.compile(r"[\w\-]+", re.ASCII)
+VERSION_LIKE = re.compile(r"[vV]\d+")
+KEY = re.compile(r"[/\w.\- :]+")
+
+
+def validate_text(value: str, length: int, what: str) -> None:
+    """Refuse what PostgreSQL cannot store, and more than ``length`` characters."""
+    if len(value) > length:
+        raise ValidationError(
+            f"{what} has {len(value):,} characters; at most {length:,} are allowed."
+        )
+    if "\x00" in value:
+        raise ValidationError(f"{what} holds a NUL character, which cannot be stored.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError(f"{what} is not valid Unicode text.") from None
+
+
+def _escapes(path: str) -> bool:
+    return path != posixpath.normpath(path) or path == "." or path.startswith("..")
+
+
+def validate_model_name(name: str) -> None:
+    """Allow any text without `/` and `:` of 1 to 256 characters that is no path like `..`."""
+    validate_text(name, NAME_LENGTH, "The name")
+    if not name.strip():
+        raise ValidationError("The name is empty.")
+    if "/" in name or ":" in name:
+        raise ValidationError(f"Invalid model name '{name}'. Names cannot contain '/' or ':'.")
+    if _escapes(name):
+        raise ValidationError(f"Invalid model name '{name}'. Names cannot be paths such as '..'.")
+
+
+def validate_alias_name(name: str) -> None:
+    """Allow letters, digits, `_` and `-`; not `latest` and nothing like `v1`."""
+    if not name:
+        raise ValidationError("The alias is empty.")
+    validate_text(name, ALIAS_LENGTH, "The alias")
+    if not ALIAS.fullmatch(name):
+        raise ValidationError(
+            f"Invalid alias name: '{name}'. Names may only contain alphanumerics, "
+            "underscores (_), and dashes (-)."
+        )
+    if name.lower() == "latest":
+        raise ValidationError("'latest' alias name (case insensitive) is reserved.")
+    if VERSION_LIKE.fullmatch(name):
+        raise ValidationError(f"Version alias name '{name}' is reserved.")
+
+
+def validate_key(key: str, what: str) -> None:
+    """Allow letters, digits and ``/ _ . - : space`` in the key of a tag, parameter or metric."""
+    validate_text(key, KEY_LENGTH, f"The {what} name")
+    if not KEY.fullmatch(key) or not key.strip():
+        raise ValidationError(
+            f"Invalid {what} name: '{key}'. Names may only contain alphanumerics, "
+            "underscores (_), dashes (-), periods (.), spaces ( ), colons (:) and slashes (/)."
+        )
+    if _escapes(key):
+        raise ValidationError(f"Invalid {what} name: '{key}'. Names cannot be paths such as '..'.")
+
+
+def validate_texts(values: Mapping[str, str], what: str, length: int) -> None:
+    """Check the names and values of tags or parameters."""
+    _validate_entries(values, what)
+    for key, value in values.items():
+        validate_key(key, what)
+        if not isinstance(value, str):
+            raise ValidationError(f"The {what} '{key}' is not text.")
+        validate_text(value, length, f"The {what} '{key}'")
+
+
+def validate_tags(tags: Mapping[str, str]) -> None:
+    """Check the names and values of tags."""
+    validate_texts(tags, "tag", TAG_VALUE_LENGTH)
+
+
+def validate_params(params: Mapping[str, str]) -> None:
+    """Check the names and values of parameters."""
+    validate_texts(params, "parameter", PARAM_VALUE_LENGTH)
+
+
+def validate_metrics(metrics: Mapping[str, float]) -> None:
+    """Check the names of metrics, and that each is a finite number."""
+    _validate_entries(metrics, "metric")
+    for key, value in metrics.items():
+        validate_key(key, "metric")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValidationError(f"The metric '{key}' is not a number.")
+        # An integer that no float can hold overflows in isfinite.
+        if abs(value) > 1e308 or not math.isfinite(value):
+            raise ValidationError(f"The metric '{key}' is not a finite number.")
+
+
+def _validate_entries(values: Any, what: str) -> None:
+    if not isinstance(values, Mapping):
+        raise ValidationError(f"Give the {what}s as names with values.")
+    if len(values) > ENTRIES:
+        raise ValidationError(f"{len(values):,} {what}s are too many; {ENTRIES:,} are allowed.")

@@ -1,0 +1,235 @@
+"""Django's settings, all of them; what differs between installations comes from the environment.
+
+The variables are listed in the README. Secrets are also read from the file that ``NAME_FILE`` names.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
+
+from bulkhead import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
+
+
+def kept_secret(path: Path) -> str:
+    """Return the secret in ``path``, made on first use and readable by its owner only."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    value = secrets.token_urlsafe(48)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(value)
+    return value
+
+
+def database(variable: str, url: str) -> dict[str, Any]:
+    """Return Django's description of the PostgreSQL database that ``url`` names."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ImproperlyConfigured(f"{variable} is not a PostgreSQL address: {error}") from None
+    named = {key: str(parts.pop(key, "")) for key in ("user", "password", "host", "port", "dbname")}
+    for key in ("user", "dbname"):
+        if not named[key]:
+            raise ImproperlyConfigured(f"{variable} names no {key}.")
+    return {
+        "ENGINE": "bulkhead.postgresql",
+        "NAME": named["dbname"],
+        "USER": named["user"],
+        "PASSWORD": named["password"],
+        "HOST": named["host"],
+        "PORT": named["port"],
+        "OPTIONS": parts,
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": True,  # PgBouncer's transaction pooling
+    }
+
+
+DEBUG = False
+WEB_URL = env.secret("DATABASE_URL")
+OWNER_URL = env.secret("DATABASE_OWNER_URL")
+EMBEDDED_DATABASE = WEB_URL is None
+
+SITE_URL = env.text("BULKHEAD_URL", "http://127.0.0.1:8000").rstrip("/")
+if urlsplit(SITE_URL).scheme not in {"http", "https"} or not urlsplit(SITE_URL).hostname:
+    raise ImproperlyConfigured(f"BULKHEAD_URL={SITE_URL!r} is not an http or https address.")
+HTTPS = SITE_URL.startswith("https://")
+
+# Only a machine that keeps its own database may invent its own key: with several machines
+# each would sign with another, and sessions would end at every change of machine.
+SECRET_KEY = env.secret("BULKHEAD_SECRET_KEY") or ""
+if not SECRET_KEY:
+    if not EMBEDDED_DATABASE:
+        raise ImproperlyConfigured("BULKHEAD_SECRET_KEY is not set.")
+    SECRET_KEY = kept_secret(DATA_DIR / "secret-key")
+
+ALLOWED_HOSTS = env.words("BULKHEAD_HOSTS", "127.0.0.1,localhost,[::1]")
+ALLOWED_HOSTS.append(urlsplit(SITE_URL).hostname or "")
+CSRF_TRUSTED_ORIGINS = [SITE_URL]
+
+# The embedded server is started when a connection is first opened; see bulkhead.postgresql.
+EMBEDDED_URL = "postgresql://{}@/bulkhead"
+DATABASES = {
+    "default": database("DATABASE_URL", WEB_URL or EMBEDDED_URL.format("bulkhead_web")),
+    "owner": database(
+        "DATABASE_OWNER_URL", OWNER_URL or WEB_URL or EMBEDDED_URL.format("bulkhead_owner")
+    ),
+}
+# Tests go through the web role too: the owner makes the test database, `default` reads it.
+DATABASES["default"]["TEST"] = {"MIRROR": "owner"}
+DATABASES["owner"]["TEST"] = {"DEPENDENCIES": []}
+
+INSTALLED_APPS = [
+    "bulkhead",
+    "tenants.apps.TenantsConfig",
+    "models_registry.apps.ModelsRegistryConfig",
+    "tenants.apps.AdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "django_htmx",
+    "guardian",
+    "lucide",
+]
+
+MIDDLEWARE = [
+    "bulkhead.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "bulkhead.middleware.NoStoreMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "tenants.middleware.TenantMiddleware",  # last: the scope and its transaction wrap the view only
+]
+
+ROOT_URLCONF = "bulkhead.urls"
+WSGI_APPLICATION = "bulkhead.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "tenants.context.team",
+            ],
+            "builtins": ["lucide.templatetags.lucide"],
+        },
+    },
+]
+
+AUTH_USER_MODEL = "tenants.User"
+AUTHENTICATION_BACKENDS = [
+    "allauth.account.auth_backends.AuthenticationBackend",
+    "tenants.access.RoleBackend",
+    "tenants.access.GrantBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+
+ACCOUNT_ADAPTER = "tenants.accounts.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = False
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_RATE_LIMITS = {"login": "60/m/ip", "login_failed": "20/m/ip,10/5m/key"}
+ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("BULKHEAD_TRUSTED_PROXIES", 0)
+
+# Grants live in ModelUserGrant and ModelGroupGrant; nobody is anonymous here.
+ANONYMOUS_USER_NAME = None
+GUARDIAN_AUTO_PREFETCH = False
+GUARDIAN_RAISE_403 = True
+SILENCED_SYSTEM_CHECKS = ["guardian.W001"]  # it looks for guardian's own class; ours extends it
+
+# In the database, so that every process counts the same failed sign-ins; no tenant data is cached.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "bulkhead_cache",
+    }
+}
+
+SESSION_COOKIE_AGE = 60 * 60 * 12
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True
+SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if HTTPS else 0
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+if ALLAUTH_TRUSTED_PROXY_COUNT:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "platform" / "static"]
+STATIC_ROOT = DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+TIME_ZONE = "UTC"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    # Its warnings repeat each 404's path; a path may hold a model's name.
+    "loggers": {"django.request": {"level": "ERROR"}},
+}

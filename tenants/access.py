@@ -1,0 +1,230 @@
+"""Who may do what: a role gives abilities in its own tenant, a grant gives reading of one model.
+
+One question is asked everywhere: ``user.has_perm("models_registry.change_registeredmodel", model)``.
+Each view says with a decorator of this module who may call it; one that says nothing is refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from http import HTTPStatus
+from typing import Any
+
+from django.contrib.auth.backends import BaseBackend
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from guardian.backends import ObjectPermissionBackend
+from guardian.core import ObjectPermissionChecker
+from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
+from guardian.shortcuts import assign_perm, remove_perm
+
+from tenants import audit
+from tenants.models import Membership, Role, Tenant, User
+from tenants.scope import Scope, current_scope, scope_or_none
+
+View = Callable[..., HttpResponseBase]
+
+_READ = frozenset(
+    f"models_registry.view_{name}" for name in ("registeredmodel", "modelversion", "alias")
+)
+_EDIT = frozenset(
+    {
+        *(f"models_registry.{verb}_registeredmodel" for verb in ("add", "change")),
+        *(f"models_registry.{verb}_modelversion" for verb in ("add", "change")),
+        *(f"models_registry.{verb}_alias" for verb in ("add", "change", "delete")),
+    }
+)
+_CURATE = frozenset(
+    {
+        "models_registry.delete_registeredmodel",
+        "models_registry.delete_modelversion",
+        "models_registry.share_registeredmodel",
+        "models_registry.view_modelusergrant",
+        "models_registry.view_modelgroupgrant",
+    }
+)
+_MANAGE = frozenset({"tenants.manage_members", "tenants.change_tenant"})
+
+#: What each role may do, by permission. A suspended tenant's members may do what is in _READ.
+ABILITIES: dict[str, frozenset[str]] = {
+    Role.VIEWER: _READ,
+    Role.CONTRIBUTOR: _READ | _EDIT,
+    Role.MAINTAINER: _READ | _EDIT | _CURATE,
+    Role.ADMIN: _READ | _EDIT | _CURATE | _MANAGE,
+}
+
+
+class TenantSuspended(PermissionDenied):
+    """The acting tenant is suspended, so nothing in it may change."""
+
+
+def allows(scope: Scope, perm: str) -> bool:
+    """Tell whether the scope's role includes ``perm``; a system scope may do everything."""
+    if scope.suspended and perm not in _READ:
+        return False
+    if scope.role is None:
+        return True
+    return perm in ABILITIES[scope.role]
+
+
+def require(perm: str) -> Scope:
+    """Return the open scope if it allows ``perm``; otherwise raise PermissionDenied."""
+    scope = current_scope()
+    if scope.suspended and perm not in _READ:
+        raise TenantSuspended("This team is suspended: its models can be read, not changed.")
+    if not allows(scope, perm):
+        raise PermissionDenied(f"Your role here is {scope.role}; this needs {role_with(perm)}.")
+    return scope
+
+
+def role_with(perm: str) -> str:
+    """Return the lowest role that includes ``perm``."""
+    return next((role for role, abilities in ABILITIES.items() if perm in abilities), Role.ADMIN)
+
+
+class RoleBackend(BaseBackend):
+    """Answers from the acting member's role, for rows of the acting tenant only."""
+
+    def has_perm(self, user_obj: Any, perm: str, obj: models.Model | None = None) -> bool:
+        """Tell whether the role of ``user_obj`` in the open scope includes ``perm``."""
+        scope = scope_or_none()
+        if scope is None or scope.role is None or scope.user_id != user_obj.pk:
+            return False
+        owner = obj.pk if isinstance(obj, Tenant) else getattr(obj, "tenant_id", scope.tenant_id)
+        return owner == scope.tenant_id and allows(scope, perm)
+
+
+class GrantBackend(ObjectPermissionBackend):
+    """guardian's backend, without its rule that a superuser has every permission on every row."""
+
+    def has_perm(self, user_obj: Any, perm: str, obj: models.Model | None = None) -> bool:
+        """Tell whether a grant names ``user_obj``, or the acting tenant's group, for ``obj``."""
+        if obj is None or not user_obj.is_active or not isinstance(user_obj, User):
+            return False
+        app_label, codename = perm.split(".", 1)
+        if app_label != obj._meta.app_label:
+            return False
+        checker = ObjectPermissionChecker(user_obj)
+        return codename in {*checker.get_user_perms(obj), *checker.get_group_perms(obj)}
+
+
+def share(
+    obj: models.Model, *, with_tenant: Tenant | None = None, with_user: User | None = None
+) -> UserObjectPermissionBase | GroupObjectPermissionBase:
+    """Let another tenant, or one person, read ``obj``; raises PermissionDenied.
+
+    The grant is guardian's; the audit event is written where the row is saved, whoever saves it.
+    """
+    return assign_perm(*_grant(obj, with_tenant, with_user))
+
+
+def unshare(
+    obj: models.Model, *, with_tenant: Tenant | None = None, with_user: User | None = None
+) -> None:
+    """Take the grant back; it ends with the transaction."""
+    perm, grantee, obj = _grant(obj, with_tenant, with_user)
+    remove_perm(perm, grantee, obj)
+
+
+def _grant(
+    obj: models.Model, tenant: Tenant | None, user: User | None
+) -> tuple[str, Any, models.Model]:
+    require(f"{obj._meta.app_label}.share_{obj._meta.model_name}")
+    if (tenant is None) == (user is None):
+        raise ValueError("Share with a tenant or with a user: one of them.")
+    return f"view_{obj._meta.model_name}", user or tenant.group, obj  # type: ignore[union-attr]
+
+
+# --- who may call a view -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may call a view: anybody, anybody signed in, a member (with ``perm``), the platform."""
+
+    kind: str
+    perm: str | None = None
+
+
+def _declare(view: View, policy: Policy) -> View:
+    view.access_policy = policy  # type: ignore[attr-defined]  # read by the middleware and by the check
+    return view
+
+
+def policy_of(view: Any) -> Policy | None:
+    """Return the policy that ``view`` declares, or None."""
+    return getattr(view, "access_policy", None)
+
+
+def public(view: View) -> View:
+    """Let anybody call the view."""
+    return _declare(view, Policy("public"))
+
+
+def signed_in(view: View) -> View:
+    """Let anybody who is signed in call the view."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        return view(request, *args, **kwargs)
+
+    return _declare(checked, Policy("signed_in"))
+
+
+def member(perm: Any) -> Any:
+    """Let members of the tenant in the URL call the view; with a permission, those who have it.
+
+    Used plain (``@member``) or with a permission (``@member("models_registry.add_modelversion")``).
+    Who lacks the permission gets the 403 page, which names the role that has it.
+    """
+    if callable(perm):
+        return _members_only(perm, None)
+    return lambda view: _members_only(view, perm)
+
+
+def _members_only(view: View, perm: str | None) -> View:
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        # TenantMiddleware opened the scope, or there is none and nobody gets in.
+        if scope_or_none() is None:
+            raise Http404
+        if perm is not None and not request.user.has_perm(perm):
+            return forbidden(request, perm)
+        return view(request, *args, **kwargs)
+
+    return _declare(checked, Policy("member", perm))
+
+
+def platform_admin(view: View) -> View:
+    """Let platform admins call the view; for others it does not exist."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not is_platform_admin(request.user):
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return _declare(checked, Policy("platform"))
+
+
+def is_platform_admin(user: Any) -> bool:
+    """Tell whether ``user`` runs the platform."""
+    return bool(user.is_active and user.is_staff and user.is_superuser)
+
+
+def forbidden(request: HttpRequest, perm: str) -> HttpResponse:
+    """Answer 403 with the role that is needed and the people who can give it; and write it down."""
+    scope = current_scope()
+    audit.record("access.denied", changes={"needed": perm, "role": scope.role})
+    admins = Membership.objects.active().filter(tenant_id=scope.tenant_id, role=Role.ADMIN)
+    context = {
+        "needed_role": role_with(perm),
+        "suspended": scope.suspended,
+        "admins": [membership.user for membership in admins.select_related("user")],
+    }
+    return render(request, "403.html", context, status=HTTPStatus.FORBIDDEN)

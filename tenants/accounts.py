@@ -1,0 +1,43 @@
+"""Signing in and out: allauth's, without sign-up, and written down."""
+
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from tenants import audit
+from tenants.middleware import client_ip
+from tenants.models import User
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    """Accounts are made by platform admins; nobody signs up."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        """Refuse sign-up."""
+        return False
+
+
+def _write(action: str, request: HttpRequest | None, user: User | None) -> None:
+    audit.record_account(action, user, ip=client_ip(request) if request else None)
+
+
+@receiver(user_logged_in)
+def record_sign_in(request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """Write that somebody signed in."""
+    _write("sign_in", request, user)
+
+
+@receiver(user_logged_out)
+def record_sign_out(request: HttpRequest, user: User | None, **kwargs: Any) -> None:
+    """Write that somebody signed out."""
+    if user is not None:
+        _write("sign_out", request, user)
+
+
+@receiver(user_login_failed)
+def record_failed_sign_in(request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """Write that a sign-in failed; not what was typed: it may be a password."""
+    _write("sign_in_failed", request, None)

@@ -1,0 +1,21 @@
+"""The app that knows who people are and which rows they may touch."""
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
+
+
+class TenantsConfig(AppConfig):
+    """Tenants, people, scopes and both walls."""
+
+    name = "tenants"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks and the sign-in events."""
+        from tenants import accounts, checks  # noqa: F401  # imported for what they register
+
+
+class AdminConfig(DjangoAdminConfig):
+    """The Django admin with our site."""
+
+    default_site = "tenants.admin_site.PlatformAdminSite"

@@ -1,0 +1,46 @@
+"""The audit log: each change writes its event in the transaction of the change."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+
+from tenants.models import AccountEvent, AuditEvent, User
+from tenants.scope import current_scope
+
+
+def record(
+    action: str,
+    obj: models.Model | None = None,
+    *,
+    label: str = "",
+    changes: dict[str, Any] | None = None,
+) -> AuditEvent:
+    """Write what the scope's person (or the system) did, in the acting tenant's log.
+
+    ``changes`` is JSON: usually {"from": …, "to": …}. An event of a version carries its model's id,
+    so that a model's history is one query.
+    """
+    scope = current_scope()
+    object_id = getattr(obj, "audit_id", None) or getattr(obj, "pk", None)
+    return AuditEvent.objects.create(
+        actor_id=scope.user_id,
+        actor_label=scope.actor_label,
+        action=action,
+        object_type=obj._meta.model_name if obj is not None else "tenant",
+        object_id=object_id if isinstance(object_id, UUID) else None,
+        object_label=(label or (str(obj) if obj is not None else scope.slug))[:256],
+        changes=changes or {},
+        ip=scope.ip,
+    )
+
+
+def record_account(
+    action: str,
+    user: User | None,
+    *,
+    ip: str | None = None,
+    changes: dict[str, Any] | None = None,
+) -> AccountEvent:
+    """Write what happened to an account; it belongs to no tenant."""
+    return AccountEvent.objects.create(action=action, user=user, ip=ip, changes=changes or {})

@@ -1,0 +1,49 @@
+"""What every page's template knows: the scope, my teams, and what I may do here."""
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from tenants.access import allows
+from tenants.models import Membership
+from tenants.scope import Scope, scope_or_none
+
+#: The words that templates use, and the permission that each one asks for.
+WORDS = {
+    "register": "models_registry.add_registeredmodel",
+    "edit": "models_registry.change_registeredmodel",
+    "add_version": "models_registry.add_modelversion",
+    "set_alias": "models_registry.change_alias",
+    "archive": "models_registry.delete_registeredmodel",
+    "delete": "models_registry.delete_registeredmodel",
+    "share": "models_registry.share_registeredmodel",
+    "manage_members": "tenants.manage_members",
+}
+
+
+def abilities(scope: Scope | None) -> dict[str, bool]:
+    """Return for each word whether the acting person may do it here."""
+    return {
+        word: scope is not None and scope.role is not None and allows(scope, perm)
+        for word, perm in WORDS.items()
+    }
+
+
+def team(request: HttpRequest) -> dict[str, Any]:
+    """Add ``scope``, ``my_teams`` (read when a template asks for them) and ``can``."""
+    scope = scope_or_none()
+    return {
+        "scope": scope,
+        "my_teams": lambda: my_teams(request),
+        "can": abilities(scope),
+    }
+
+
+def my_teams(request: HttpRequest) -> list[Membership]:
+    """Return the memberships of the person who is signed in; read once a request."""
+    if not hasattr(request, "user") or not request.user.is_authenticated:
+        return []
+    if not hasattr(request, "_my_teams"):
+        own = Membership.objects.active().filter(user=request.user).select_related("tenant")
+        request._my_teams = list(own.order_by("tenant__name"))  # type: ignore[attr-defined]  # a cache
+    return request._my_teams  # type: ignore[attr-defined,no-any-return]

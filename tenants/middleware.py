@@ -1,0 +1,91 @@
+"""Opens the scope for each request, so that a view finds it open or is never reached."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from allauth.account.adapter import get_adapter
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import resolve
+
+from tenants.access import is_platform_admin, policy_of
+from tenants.models import Membership
+from tenants.scope import NotAMember, member_scope, scope_or_none
+
+TEAM_PATH = re.compile(r"/t/([^/]+)/")
+ADMIN_PATH = "/admin/"
+
+#: The session's key for the team that a platform admin has chosen inside the Django admin.
+ADMIN_TEAM = "admin_team"
+
+
+class TenantMiddleware:
+    """Act for the tenant in the URL, as the signed-in person, for exactly one request.
+
+    The request is one transaction, committed when the page has been rendered and rolled back when
+    the view raised. A tenant that does not exist and one of others answer alike: 404.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        team = TEAM_PATH.match(request.path_info)
+        if team is not None:
+            return self._in_team(request, team[1])
+        if request.path_info.startswith(ADMIN_PATH) and is_platform_admin(request.user):
+            return self._in_admin(request)
+        return self.get_response(request)
+
+    def _in_team(self, request: HttpRequest, slug: str) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        try:
+            with member_scope(request.user, slug, ip=client_ip(request)):
+                return self.get_response(request)
+        except NotAMember:
+            raise Http404 from None
+
+    def _in_admin(self, request: HttpRequest) -> HttpResponseBase:
+        """Let a platform admin act for one of their own teams; without one no scope is open."""
+        slug = request.session.get(ADMIN_TEAM) or _first_team(request)
+        try:
+            with member_scope(request.user, slug, ip=client_ip(request)):  # type: ignore[arg-type]  # not anonymous
+                return self.get_response(request)
+        except NotAMember:
+            return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Any, args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        """Refuse a view that declares no policy; the system check finds it before a user does."""
+        if policy_of(view) is None and not is_admin_view(request):
+            raise Http404
+        return None
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """Roll back what the view did: Django turns its exception into a page before we see it."""
+        if scope_or_none() is not None:
+            transaction.set_rollback(True)
+
+
+def _first_team(request: HttpRequest) -> str:
+    own = Membership.objects.active().filter(user=request.user.pk)
+    return own.values_list("tenant__slug", flat=True).first() or ""
+
+
+def is_admin_view(request: HttpRequest) -> bool:
+    """Tell whether the request goes to the Django admin, which asks for staff by itself."""
+    match = request.resolver_match or resolve(request.path_info)
+    return match.namespace == "admin"
+
+
+def client_ip(request: HttpRequest) -> str | None:
+    """Return the caller's address; X-Forwarded-For counts only behind BULKHEAD_TRUSTED_PROXIES."""
+    try:
+        return get_adapter().get_client_ip(request)
+    except PermissionDenied:
+        return None

@@ -1,0 +1,269 @@
+"""Who you are: people, tenants and memberships; and the base of every row that a tenant owns."""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractUser, Group, UserManager
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models.functions import Replace
+from django.utils import timezone
+
+from tenants.scope import TenantManager, current_tenant_id
+
+SLUG = r"^[a-z]([a-z0-9_-]{0,38}[a-z0-9])?\Z"
+
+#: Slugs that would be mistaken for a part of Bulkhead, of MLflow or of a Kubernetes cluster.
+RESERVED_SLUGS = frozenset(
+    {
+        *("admin", "ajax-api", "api", "bulkhead", "default", "health", "kubernetes", "login"),
+        *("me", "metrics", "mlflow", "none", "null", "platform", "root", "shared", "static"),
+        *("static-files", "system", "t", "undefined", "workspace", "workspaces"),
+    }
+)
+RESERVED_PREFIXES = ("kube-", "openshift-")
+
+
+def validate_slug_is_free_to_use(slug: str) -> None:
+    """Raise ValidationError for a reserved slug; `_` and `-` count as equal."""
+    canonical = slug.replace("_", "-")
+    if canonical in RESERVED_SLUGS or canonical.startswith(RESERVED_PREFIXES):
+        raise ValidationError(f"“{slug}” is reserved; choose another name.", code="reserved")
+
+
+class User(AbstractUser):
+    """A person. Being a superuser opens the platform's pages and no tenant's data."""
+
+    #: Rows of these apps belong to tenants: only a role or a grant gives a right to them.
+    TENANT_DATA = frozenset({"models_registry"})
+
+    objects: ClassVar[UserManager["User"]] = UserManager()
+
+    @property
+    def display_name(self) -> str:
+        """The full name, or the user name where none is known."""
+        return self.get_full_name() or self.username
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Tell whether the person may do ``perm``, to ``obj`` if one is given.
+
+        Django lets a superuser do everything before any backend is asked; here the backends are
+        asked about tenants' data, whoever it is.
+        """
+        if perm.split(".", 1)[0] not in self.TENANT_DATA:
+            return super().has_perm(perm, obj)
+        return self._ask_backends(perm, obj)
+
+    def _ask_backends(self, perm: str, obj: Any) -> bool:
+        from django.contrib.auth import get_backends
+
+        if not self.is_active:
+            return False
+        return any(
+            backend.has_perm(self, perm, obj)
+            for backend in get_backends()
+            if hasattr(backend, "has_perm")
+        )
+
+
+class Tenant(models.Model):
+    """A team. Its slug is its address, its MLflow workspace and never changes."""
+
+    class Status(models.TextChoices):
+        """A suspended tenant is read-only for its members."""
+
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    slug = models.CharField(
+        max_length=40,
+        unique=True,
+        validators=[
+            RegexValidator(
+                SLUG,
+                "Use 1 to 40 lower-case letters, digits, “-” and “_”; "
+                "begin with a letter and end with a letter or a digit.",
+            ),
+            validate_slug_is_free_to_use,
+        ],
+        help_text="The team's address and MLflow workspace; it can never be changed.",
+    )
+    name = models.CharField(max_length=100)
+    status = models.CharField(
+        max_length=10, choices=Status.choices, default=Status.ACTIVE, editable=False
+    )
+    contact = models.CharField(
+        max_length=200, blank=True, help_text="Who answers for the team: a person or an address."
+    )
+    description = models.TextField(max_length=2000, blank=True)
+    # Grants to the team are guardian grants to this group; its members are the team's.
+    group = models.OneToOneField(Group, on_delete=models.PROTECT, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("slug",)
+        permissions = [("manage_members", "Can manage the team's members")]
+        constraints = [
+            models.UniqueConstraint(
+                Replace("slug", models.Value("_"), models.Value("-")),
+                name="tenant_slug_unique_with_dashes_equal",
+                violation_error_message="A tenant with this slug (“_” and “-” are equal) exists.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=r"^[a-z]([a-z0-9_-]{0,38}[a-z0-9])?$"),
+                name="tenant_slug_form",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether members may only read."""
+        return self.status == self.Status.SUSPENDED
+
+
+class Role(models.TextChoices):
+    """What a member may do; each role may do all that the ones before it may."""
+
+    VIEWER = "viewer"
+    CONTRIBUTOR = "contributor"
+    MAINTAINER = "maintainer"
+    ADMIN = "admin"
+
+
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    """Questions about memberships."""
+
+    def active(self) -> "MembershipQuerySet":
+        """Leave out those that have expired and those of deactivated people."""
+        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        return self.filter(unexpired, user__is_active=True)
+
+
+class Membership(models.Model):
+    """A person in a tenant with one role; with a reason and an expiry it is a break-glass one.
+
+    It is read before a scope is open, so no row-level security guards it: views take the
+    acting tenant's or the acting person's own, and nothing else.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=12, choices=Role.choices, default=Role.VIEWER)
+    reason = models.CharField(
+        max_length=200, blank=True, help_text="Why this person was let in; the team can read it."
+    )
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="From then on the person is out; empty means never."
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = MembershipQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("tenant__slug", "user__username")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "user"],
+                name="membership_once_per_tenant",
+                violation_error_message="This person is a member already; change the role instead.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.tenant} as {self.role}"
+
+
+class TenantOwned(models.Model):
+    """A row that belongs to one tenant; every table of such rows stands behind both walls."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(
+        Tenant,
+        on_delete=models.PROTECT,
+        default=current_tenant_id,
+        editable=False,
+        related_name="+",
+        db_index=False,  # each table's own indexes start with the tenant
+    )
+
+    objects: ClassVar[TenantManager[Any]] = TenantManager()
+
+    #: Row-level security policies beside ``tenant_isolation``; the system check knows no others.
+    extra_policies: ClassVar[frozenset[str]] = frozenset()
+
+    class Meta:
+        abstract = True
+        base_manager_name = "objects"
+        default_manager_name = "objects"
+
+    def validate_constraints(self, exclude: Any = None) -> None:
+        """Check uniqueness inside the tenant although no form has a field for it."""
+        super().validate_constraints(exclude=set(exclude or ()) - {"tenant"})
+
+
+class TenantForeignKey(models.ForeignKey):  # type: ignore[type-arg]
+    """A reference to another row of the same tenant.
+
+    The migration's ``SameTenant`` makes the constraint, with the tenant in it; Django's own,
+    and an index that does not start with the tenant, are left out.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("db_constraint", False)
+        kwargs.setdefault("db_index", False)
+        super().__init__(*args, **kwargs)
+
+
+class Event(models.Model):
+    """Something that somebody did; written once, never changed."""
+
+    action = models.CharField(max_length=60)
+    ip = models.GenericIPAddressField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        abstract = True
+
+
+class AuditEvent(Event, TenantOwned):
+    """What happened in a tenant: who did what to what, from → to, when, and from where."""
+
+    actor = models.ForeignKey(
+        User, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
+    # Kept beside the reference: commands have no account, and a name may change later.
+    actor_label = models.CharField(max_length=150)
+    object_type = models.CharField(max_length=40)
+    object_id = models.UUIDField(null=True)
+    object_label = models.CharField(max_length=256)
+    changes = models.JSONField(default=dict)
+
+    class Meta(TenantOwned.Meta):
+        ordering = ("-created_at", "-id")
+        indexes = [
+            models.Index(fields=["tenant", "-created_at", "-id"], name="audit_newest_first"),
+            models.Index(
+                fields=["tenant", "object_id", "-created_at", "-id"], name="audit_of_one_object"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor_label} {self.action} {self.object_label}"
+
+
+class AccountEvent(Event):
+    """What happened to an account outside any tenant: sign-ins above all; platform admins read it."""
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
+    changes = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+
+    def __str__(self) -> str:
+        return f"{self.user or 'somebody'} {self.action}"

@@ -1,0 +1,169 @@
+"""The verbs on tenants, memberships and accounts; each writes its event in the same transaction."""
+
+from datetime import datetime
+
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from tenants import audit
+from tenants.models import Membership, Role, Tenant, User
+from tenants.scope import tenant_scope
+
+
+@transaction.atomic
+def create_tenant(
+    slug: str,
+    name: str = "",
+    *,
+    contact: str = "",
+    description: str = "",
+    admin: User | None = None,
+    actor: User | None = None,
+) -> Tenant:
+    """Make a tenant, and ``admin`` its first admin; raises ValidationError for a bad slug."""
+    tenant = Tenant(slug=slug, name=name or slug, contact=contact, description=description)
+    tenant.full_clean(exclude=["group"])
+    return add_tenant(tenant, admin=admin, actor=actor)
+
+
+@transaction.atomic
+def add_tenant(tenant: Tenant, *, admin: User | None, actor: User | None = None) -> Tenant:
+    """Save a checked, new ``tenant`` with its group and first admin."""
+    tenant.group = Group.objects.create(name=f"tenant:{tenant.slug}")
+    tenant.save(force_insert=True)
+    with tenant_scope(tenant, actor):
+        audit.record("tenant.created", changes={"name": tenant.name})
+    if admin is not None:
+        add_member(tenant, admin, Role.ADMIN, actor=actor)
+    return tenant
+
+
+@transaction.atomic
+def update_tenant(tenant: Tenant, *, actor: User | None = None) -> Tenant:
+    """Save what was edited of ``tenant`` (its name, contact and description)."""
+    fields = ("name", "contact", "description")
+    before = Tenant.objects.select_for_update().values(*fields).get(pk=tenant.pk)
+    tenant.save(update_fields=fields)
+    changed = {
+        name: getattr(tenant, name) for name in fields if before[name] != getattr(tenant, name)
+    }
+    if changed:
+        old = {name: before[name] for name in changed}
+        with tenant_scope(tenant, actor):
+            audit.record("tenant.updated", changes={"from": old, "to": changed})
+    return tenant
+
+
+def suspend_tenant(tenant: Tenant, actor: User | None = None) -> None:
+    """Make the tenant read-only for its members."""
+    _set_status(tenant, Tenant.Status.SUSPENDED, "tenant.suspended", actor)
+
+
+def resume_tenant(tenant: Tenant, actor: User | None = None) -> None:
+    """Let the tenant's members write again."""
+    _set_status(tenant, Tenant.Status.ACTIVE, "tenant.resumed", actor)
+
+
+@transaction.atomic
+def _set_status(tenant: Tenant, status: str, action: str, actor: User | None) -> None:
+    locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    tenant.status = status
+    if locked.status == status:
+        return
+    tenant.save(update_fields=["status"])
+    with tenant_scope(tenant, actor):
+        audit.record(action, changes={"from": locked.status, "to": status})
+
+
+@transaction.atomic
+def add_member(
+    tenant: Tenant,
+    user: User,
+    role: str,
+    *,
+    reason: str = "",
+    expires_at: datetime | None = None,
+    actor: User | None = None,
+) -> Membership:
+    """Let ``user`` into ``tenant``; raises ValidationError if they are in it already."""
+    membership = Membership(
+        tenant=tenant, user=user, role=role, reason=reason, expires_at=expires_at
+    )
+    membership.full_clean()
+    membership.save(force_insert=True)
+    tenant.group.user_set.add(user)
+    changes = {"from": None, "to": role, "reason": reason}
+    if expires_at is not None:
+        changes["expires_at"] = expires_at.isoformat()
+    _record(membership, "member.added", changes, actor)
+    return membership
+
+
+@transaction.atomic
+def change_role(membership: Membership, role: str, actor: User | None = None) -> None:
+    """Give a member another role; raises ValidationError for the last admin."""
+    if role not in Role.values:
+        raise ValidationError(f"“{role}” is no role; choose one of {', '.join(Role.values)}.")
+    locked = _lock(membership)
+    if locked.role == role:
+        return
+    if role != Role.ADMIN:
+        _keep_an_admin(locked)
+    membership.role = role
+    membership.save(update_fields=["role"])
+    _record(membership, "member.role_changed", {"from": locked.role, "to": role}, actor)
+
+
+@transaction.atomic
+def remove_member(membership: Membership, actor: User | None = None) -> None:
+    """Put a member out, at once; raises ValidationError for the last admin."""
+    locked = _lock(membership)
+    _keep_an_admin(locked)
+    _record(locked, "member.removed", {"from": locked.role, "to": None}, actor)
+    locked.tenant.group.user_set.remove(locked.user)
+    locked.delete()
+
+
+@transaction.atomic
+def set_active(user: User, *, active: bool, actor: User | None = None) -> None:
+    """Activate or deactivate an account; a deactivated one's sessions end at the next request.
+
+    Accounts are never deleted: history names them.
+    """
+    if user.is_active == active:
+        return
+    user.is_active = active
+    user.save(update_fields=["is_active"])
+    action = "account_activated" if active else "account_deactivated"
+    audit.record_account(action, user, changes={"by": actor.username if actor else "system"})
+
+
+def deactivate_user(user: User, actor: User | None = None) -> None:
+    """Let the account in nowhere any more."""
+    set_active(user, active=False, actor=actor)
+
+
+def _lock(membership: Membership) -> Membership:
+    # The tenant's row orders two admins who remove each other at the same time.
+    Tenant.objects.select_for_update().get(pk=membership.tenant_id)
+    return Membership.objects.select_related("tenant__group", "user").get(pk=membership.pk)
+
+
+def _keep_an_admin(membership: Membership) -> None:
+    if membership.role != Role.ADMIN:
+        return
+    others = Membership.objects.active().filter(tenant=membership.tenant, role=Role.ADMIN)
+    if not others.exclude(pk=membership.pk).exists():
+        raise ValidationError(
+            f"{membership.user.display_name} is the last admin of this team. "
+            "Make somebody else an admin first.",
+            code="last_admin",
+        )
+
+
+def _record(
+    membership: Membership, action: str, changes: dict[str, object], actor: User | None
+) -> None:
+    with tenant_scope(membership.tenant, actor):
+        audit.record(action, membership, label=membership.user.username, changes=changes)

@@ -1,0 +1,14 @@
+"""The product's settings, with what only tests need: a fast password hash and a watch for N+1."""
+
+from bulkhead.settings import *  # noqa: F403
+
+INSTALLED_APPS = [*INSTALLED_APPS, "zeal"]  # noqa: F405
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Served from the source folders: no collected copy that could be stale.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True
+ZEAL_RAISE = True
