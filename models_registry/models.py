@@ -5,7 +5,7 @@ metrics are JSON columns: one row holds all that a page or an answer says about 
 table saved is a table that needs no walls.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from django.db import models
@@ -60,7 +60,7 @@ class RegisteredModel(TenantOwned):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects: ClassVar[TenantManager["RegisteredModel"]] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
     shared: ClassVar[SharedManager] = SharedManager()
 
     extra_policies = frozenset({SHARED_READ})
@@ -126,7 +126,7 @@ class ModelVersion(TenantOwned):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects: ClassVar[TenantManager["ModelVersion"]] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
     shared: ClassVar[SharedThroughModelManager] = SharedThroughModelManager()
 
     extra_policies = frozenset({SHARED_READ})
@@ -161,7 +161,7 @@ class Alias(TenantOwned):
     )
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects: ClassVar[TenantManager["Alias"]] = TenantManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
     shared: ClassVar[SharedThroughModelManager] = SharedThroughModelManager()
 
     extra_policies = frozenset({SHARED_READ})
@@ -215,7 +215,7 @@ class ModelUserGrant(TenantOwned, UserObjectPermissionBase):
     content_object = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects: ClassVar[UserGrantManager] = UserGrantManager()  # type: ignore[assignment]  # guardian's class is untyped
+    objects: ClassVar[UserGrantManager] = UserGrantManager()
     received = ReceivedManager("user_id", CurrentUserId)
 
     extra_policies = frozenset({GRANTEE_READ})
@@ -228,7 +228,7 @@ class ModelUserGrant(TenantOwned, UserObjectPermissionBase):
         ]
         indexes = [
             models.Index(fields=["tenant", "content_object"], name="user_grant_of_model"),
-            # The grantee's own look-up, across the tenants that gave: it has no tenant to start with.
+            # The grantee's own look-up, across tenants: it has none to start with.
             models.Index(fields=["user", "content_object"], name="user_grant_received"),
         ]
 
@@ -239,7 +239,7 @@ class ModelGroupGrant(TenantOwned, GroupObjectPermissionBase):
     content_object = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects: ClassVar[GroupGrantManager] = GroupGrantManager()  # type: ignore[assignment]  # guardian's class is untyped
+    objects: ClassVar[GroupGrantManager] = GroupGrantManager()
     received = ReceivedManager("group_id", CurrentGroupId)
 
     extra_policies = frozenset({GRANTEE_READ})
@@ -252,7 +252,7 @@ class ModelGroupGrant(TenantOwned, GroupObjectPermissionBase):
         ]
         indexes = [
             models.Index(fields=["tenant", "content_object"], name="group_grant_of_model"),
-            # The grantee's own look-up, across the tenants that gave: it has no tenant to start with.
+            # The grantee's own look-up, across tenants: it has none to start with.
             models.Index(fields=["group", "content_object"], name="group_grant_received"),
         ]
 

@@ -132,10 +132,10 @@ def update_model(
     description: str | _Unset = UNSET,
     card: str | _Unset = UNSET,
     tags: Mapping[str, str] | _Unset = UNSET,
-    owner: User | None | _Unset = UNSET,
+    owner: User | _Unset | None = UNSET,
     expected: datetime | None = None,
 ) -> RegisteredModel:
-    """Change what is given of ``model``; with ``expected``, its ``updated_at`` as the editor saw it.
+    """Change what is given of ``model``; ``expected`` is its ``updated_at`` as the editor saw it.
 
     Raises Conflict if the model was changed since then.
     """
@@ -361,11 +361,10 @@ def delete_tag(obj: Tagged, key: str) -> None:
 def _change_tags(obj: Tagged, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     with transaction.atomic():
         # Locked before it is read, or two writers would each drop the other's tag.
-        locked = _lock(obj)
-        if isinstance(locked, RegisteredModel):
-            update_model(locked, tags=change(locked.tags))
+        if isinstance(obj, RegisteredModel):
+            update_model(obj, tags=change(_lock(obj).tags))
         else:
-            update_version(locked, tags=change(locked.tags))
+            update_version(obj, tags=change(_lock(obj).tags))
 
 
 # --- aliases -------------------------------------------------------------------------------
@@ -377,7 +376,7 @@ def set_alias(
     alias: str,
     number: int,
     *,
-    expected: int | None | _Unset = UNSET,
+    expected: int | _Unset | None = UNSET,
 ) -> Alias:
     """Point ``alias`` at version ``number``; with ``expected``, only if it points there now.
 
@@ -407,7 +406,7 @@ def set_alias(
 
 @_verb("delete_alias")
 def delete_alias(
-    model: RegisteredModel, alias: str, *, expected: int | None | _Unset = UNSET
+    model: RegisteredModel, alias: str, *, expected: int | _Unset | None = UNSET
 ) -> None:
     """Delete ``alias``; one that is not there is no error unless another was ``expected``."""
     locked = _lock(model)
@@ -420,7 +419,7 @@ def delete_alias(
     _record_alias("alias.deleted", locked, alias, before, None)
 
 
-def _current(model: RegisteredModel, alias: str, expected: int | None | _Unset) -> Alias | None:
+def _current(model: RegisteredModel, alias: str, expected: int | _Unset | None) -> Alias | None:
     current = model.aliases.select_related("version").filter(name=alias).first()
     number = current.version.number if current else None
     if expected is not UNSET and expected != number:
@@ -480,7 +479,7 @@ def _lock(row: RowT) -> RowT:
 
 
 def _apply(row: models.Model, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Set ``fields`` and return the changes for the audit log; long texts are not repeated there."""
+    """Set ``fields`` and return the changes for the audit log; long texts are cut."""
     before, after = {}, {}
     for name, value in fields.items():
         old = getattr(row, name)

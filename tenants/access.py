@@ -1,6 +1,6 @@
 """Who may do what: a role gives abilities in its own tenant, a grant gives reading of one model.
 
-One question is asked everywhere: ``user.has_perm("models_registry.change_registeredmodel", model)``.
+One question is asked everywhere: ``user.has_perm("models_registry.change_alias", model)``.
 Each view says with a decorator of this module who may call it; one that says nothing is refused.
 """
 
@@ -18,7 +18,6 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from guardian.backends import ObjectPermissionBackend
 from guardian.core import ObjectPermissionChecker
-from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 from guardian.shortcuts import assign_perm, remove_perm
 
 from tenants import audit
@@ -113,12 +112,12 @@ class GrantBackend(ObjectPermissionBackend):
 
 def share(
     obj: models.Model, *, with_tenant: Tenant | None = None, with_user: User | None = None
-) -> UserObjectPermissionBase | GroupObjectPermissionBase:
+) -> None:
     """Let another tenant, or one person, read ``obj``; raises PermissionDenied.
 
     The grant is guardian's; the audit event is written where the row is saved, whoever saves it.
     """
-    return assign_perm(*_grant(obj, with_tenant, with_user))
+    assign_perm(*_grant(obj, with_tenant, with_user))
 
 
 def unshare(

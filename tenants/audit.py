@@ -23,7 +23,7 @@ def record(
     """
     scope = current_scope()
     object_id = getattr(obj, "audit_id", None) or getattr(obj, "pk", None)
-    return AuditEvent.objects.create(
+    event: AuditEvent = AuditEvent.objects.create(
         actor_id=scope.user_id,
         actor_label=scope.actor_label,
         action=action,
@@ -33,6 +33,7 @@ def record(
         changes=changes or {},
         ip=scope.ip,
     )
+    return event
 
 
 def record_account(

@@ -30,7 +30,7 @@ def managers_are_scoped(
     """
     return [
         Error(
-            f"{model.__name__}.{kind} is {type(manager).__name__}, which shows every tenant's rows.",
+            f"{model.__name__}.{kind} is {type(manager).__name__}: it shows all tenants' rows.",
             hint="Inherit Meta from TenantOwned.Meta and let `objects` be a TenantManager.",
             obj=model,
             id="bulkhead.E003",
@@ -69,7 +69,7 @@ def views_declare_policies(
     return [
         Error(
             f"The view of “{route}” declares no access policy.",
-            hint="Decorate it with one of tenants.access: public, signed_in, member, platform_admin.",
+            hint="Decorate it with public, signed_in, member or platform_admin of tenants.access.",
             id="bulkhead.E004",
         )
         for route, pattern in all_patterns()

@@ -1,7 +1,7 @@
 """Who you are: people, tenants and memberships; and the base of every row that a tenant owns."""
 
 import uuid
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, Group, UserManager
 from django.core.exceptions import ValidationError
@@ -38,7 +38,7 @@ class User(AbstractUser):
     #: Rows of these apps belong to tenants: only a role or a grant gives a right to them.
     TENANT_DATA = frozenset({"models_registry"})
 
-    objects: ClassVar[UserManager["User"]] = UserManager()
+    objects: ClassVar[UserManager[Self]] = UserManager()
 
     @property
     def display_name(self) -> str:
@@ -257,7 +257,7 @@ class AuditEvent(Event, TenantOwned):
 
 
 class AccountEvent(Event):
-    """What happened to an account outside any tenant: sign-ins above all; platform admins read it."""
+    """What happened to an account outside any tenant, sign-ins above all; for platform admins."""
 
     user = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
     changes = models.JSONField(default=dict)

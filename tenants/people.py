@@ -1,5 +1,6 @@
 """The verbs on tenants, memberships and accounts; each writes its event in the same transaction."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from django.contrib.auth.models import Group
@@ -163,7 +164,7 @@ def _keep_an_admin(membership: Membership) -> None:
 
 
 def _record(
-    membership: Membership, action: str, changes: dict[str, object], actor: User | None
+    membership: Membership, action: str, changes: Mapping[str, object], actor: User | None
 ) -> None:
     with tenant_scope(membership.tenant, actor):
-        audit.record(action, membership, label=membership.user.username, changes=changes)
+        audit.record(action, membership, label=membership.user.username, changes=dict(changes))

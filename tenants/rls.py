@@ -176,7 +176,8 @@ class SharedRead(_SqlOperation):
             for grant, column in self.grants
         )
         return [
-            f"CREATE POLICY {SHARED_READ} ON {table} FOR SELECT USING ({self.column} IN ({granted}))"
+            f"CREATE POLICY {SHARED_READ} ON {table} FOR SELECT "
+            f"USING ({self.column} IN ({granted}))"
         ]
 
     def backwards(self, table: str) -> list[str]:

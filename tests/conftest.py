@@ -5,16 +5,37 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.test import Client
-from zeal import zeal_context
+from django.test.utils import setup_databases, teardown_databases
+from pytest_django import DjangoDbBlocker
 
 from tenants.models import User
 from tests.people import World, make_world
 
 
-@pytest.fixture(autouse=True)
-def _no_n_plus_one() -> Iterator[None]:
-    with zeal_context():
-        yield
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that would leave its rows behind: only the owner can empty the tables."""
+    for item in items:
+        mark = item.get_closest_marker("django_db")
+        if mark and mark.kwargs.get("transaction") and "owner" not in mark.kwargs["databases"]:
+            raise pytest.UsageError(f"{item.nodeid}: use the mark `committed` of tests.people.")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Make the test database as the owner and point the web role's connection at it.
+
+    pytest-django would set up only the aliases that tests name, and then `default`, a mirror of
+    `owner`, would be the real database.
+    """
+    with django_db_blocker.unblock():
+        databases = setup_databases(
+            0, interactive=False, aliases={"default": None, "owner": None}, serialized_aliases=set()
+        )
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(databases, 0)
 
 
 @pytest.fixture

@@ -7,11 +7,16 @@ carries the word CANARY, which nobody else may ever see.
 
 from dataclasses import dataclass
 
+import pytest
+
 from models_registry import registry
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants import people
 from tenants.models import Role, Tenant, User
 from tenants.scope import tenant_scope
+
+#: For tests that need committed rows (threads, other processes); everything is emptied afterwards.
+committed = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 
 PASSWORD = "correct horse battery staple"
 CANARY = "CANARY"
@@ -23,7 +28,7 @@ HOSTILE_NAMES = (
     "<script>alert(1)</script>".replace("/", ""),
     "a&b=c?d#e",
     "%2e%2e",
-    "it's \"quoted\" {{ braces }}",
+    'it\'s "quoted" {{ braces }}',
     " leading and trailing ",
     "new\nline",
 )
@@ -71,7 +76,7 @@ def make_world() -> World:
     people.add_member(alpha, users["carol"], Role.CONTRIBUTOR)
     people.add_member(alpha, users["mia"], Role.MAINTAINER)
     people.add_member(gamma, users["gina"], Role.CONTRIBUTOR)
-    fill(alpha, users["alice"], "alpha's")
+    fill(alpha, users["alice"], "ALPHA")
     fill(gamma, users["hugo"], CANARY)
     return World(alpha=alpha, gamma=gamma, **users)
 
@@ -79,7 +84,7 @@ def make_world() -> World:
 def fill(tenant: Tenant, owner: User, word: str) -> None:
     """Give the tenant `fraud`, which every tenant has, and one model that only it has."""
     with tenant_scope(tenant, owner):
-        for name in ("fraud", f"{word} own".replace("'", "")):
+        for name in ("fraud", f"{word} own"):
             model = registry.register_model(
                 name, description=f"{word} description", card=f"# {word} card", tags={word: word}
             )

@@ -3,6 +3,8 @@
 from bulkhead.settings import *  # noqa: F403
 
 INSTALLED_APPS = [*INSTALLED_APPS, "zeal"]  # noqa: F405
+# A page that asks the database once a row fails its test.
+MIDDLEWARE = ["zeal.middleware.zeal_middleware", *MIDDLEWARE]  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Served from the source folders: no collected copy that could be stale.
 STORAGES = {

@@ -26,7 +26,8 @@ def grant_to_web_role(owner: BaseDatabaseWrapper, web: BaseDatabaseWrapper) -> N
         return
     with owner.cursor() as cursor:
         cursor.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user"
+            "SELECT tablename FROM pg_tables"
+            " WHERE schemaname = 'public' AND tableowner = current_user"
         )
         tables = [row[0] for row in cursor.fetchall()]
         cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))

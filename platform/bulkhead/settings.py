@@ -1,6 +1,6 @@
 """Django's settings, all of them; what differs between installations comes from the environment.
 
-The variables are listed in the README. Secrets are also read from the file that ``NAME_FILE`` names.
+The README lists the variables. Secrets are also read from the file that ``NAME_FILE`` names.
 """
 
 import os
