@@ -1,5 +1,35 @@
-"""Addresses of the registry."""
+"""Addresses of the registry. A model may have any name, so no page stands beside it."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from models_registry import views
+
+TEAM = "t/<str:tenant>/"
+MODEL = f"{TEAM}models/<str:name>/"
+VERSION = f"{MODEL}versions/<int:number>/"
+SHARED = f"{TEAM}shared/<uuid:pk>/"
+
+urlpatterns = [
+    path(TEAM, views.team_home, name="team_home"),
+    path(f"{TEAM}models/", views.model_list, name="models"),
+    path(f"{TEAM}register/", views.register_model, name="register_model"),
+    path(f"{TEAM}shared/", views.shared_models, name="shared_models"),
+    path(SHARED, views.shared_model, name="shared_model"),
+    path(f"{SHARED}versions/<int:number>/", views.shared_version, name="shared_version"),
+    path(MODEL, views.model_page, name="model"),
+    path(f"{MODEL}edit/", views.edit_model, name="edit_model"),
+    path(f"{MODEL}archive/", views.archive_model, name="archive_model"),
+    path(f"{MODEL}restore/", views.restore_model, name="restore_model"),
+    path(f"{MODEL}delete/", views.delete_model, name="delete_model"),
+    path(f"{MODEL}star/", views.star_model, name="star_model"),
+    path(f"{MODEL}access/", views.model_access, name="model_access"),
+    path(f"{MODEL}history/", views.model_history, name="model_history"),
+    path(f"{MODEL}compare/", views.compare, name="compare"),
+    path(f"{MODEL}aliases/", views.set_alias, name="set_alias"),
+    path(f"{MODEL}aliases/delete/", views.delete_alias, name="delete_alias"),
+    path(f"{MODEL}versions/", views.version_list, name="versions"),
+    path(f"{MODEL}add-version/", views.add_version, name="add_version"),
+    path(VERSION, views.version_page, name="version"),
+    path(f"{VERSION}edit/", views.edit_version, name="edit_version"),
+    path(f"{VERSION}delete/", views.delete_version, name="delete_version"),
+]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, overload
 
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.views import redirect_to_login
@@ -175,15 +175,19 @@ def signed_in(view: View) -> View:
     return _declare(checked, Policy("signed_in"))
 
 
-def member(perm: Any) -> Any:
+@overload
+def member(perm: View) -> View: ...
+@overload
+def member(perm: str) -> Callable[[View], View]: ...
+def member(perm: View | str) -> View | Callable[[View], View]:
     """Let members of the tenant in the URL call the view; with a permission, those who have it.
 
     Used plain (``@member``) or with a permission (``@member("models_registry.add_modelversion")``).
     Who lacks the permission gets the 403 page, which names the role that has it.
     """
-    if callable(perm):
-        return _members_only(perm, None)
-    return lambda view: _members_only(view, perm)
+    if isinstance(perm, str):
+        return lambda view: _members_only(view, perm)
+    return _members_only(perm, None)
 
 
 def _members_only(view: View, perm: str | None) -> View:

@@ -1,0 +1,276 @@
+"""The registry's forms: they read what was typed; the verbs of registry.py check what it means."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+
+from models_registry import validators
+from models_registry.models import ModelVersion, RegisteredModel
+from models_registry.queries import SORTS, ModelFilter
+
+
+class PairsField(forms.CharField):
+    """Names with values, a line each: ``name = value``; its value is a dict of texts."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        """Write a dict as lines."""
+        if isinstance(value, Mapping):
+            return "\n".join(f"{key} = {text}" for key, text in sorted(value.items()))
+        return value
+
+    def to_python(self, value: Any) -> Any:
+        """Read lines as a dict; each line that is wrong is an error of its own."""
+        pairs: dict[str, Any] = {}
+        errors = []
+        for number, line in enumerate((super().to_python(value) or "").splitlines(), 1):
+            if not line.strip():
+                continue
+            key, equals, text = (part.strip() for part in line.partition("="))
+            if not equals or not key:
+                errors.append(f"Line {number}: write it as “name = value”.")
+            elif key in pairs:
+                errors.append(f"Line {number}: “{key}” stands there twice.")
+            else:
+                try:
+                    pairs[key] = self.read(text)
+                except ValueError:
+                    errors.append(f"Line {number}: “{text}” is not a number.")
+        if errors:
+            raise ValidationError(errors)
+        return pairs
+
+    def read(self, text: str) -> Any:
+        """Return the value that ``text`` stands for; raises ValueError."""
+        return text
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare as text."""
+        return super().has_changed(self.prepare_value(initial), data)
+
+
+class NumbersField(PairsField):
+    """Names with numbers, a line each; its value is a dict of floats."""
+
+    def read(self, text: str) -> Any:
+        """Return the finite number that ``text`` stands for."""
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return value
+
+
+class MarkdownField(forms.CharField):
+    """A long text with line ends as people's editors write them."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> Any:
+        """Browsers send CRLF; the registry keeps LF."""
+        return (super().to_python(value) or "").replace("\r\n", "\n")
+
+
+class VerbForm(forms.Form):
+    """A form whose errors may also come from a verb of the registry."""
+
+    def add_verb_errors(self, error: ValidationError) -> None:
+        """Show the verb's errors beside their fields, or above the form where there is none."""
+        if not hasattr(error, "error_dict"):
+            self.add_error(None, error)
+            return
+        for name, errors in error.error_dict.items():
+            known = name if name in self.fields else None
+            self.add_error(known, errors if name != NON_FIELD_ERRORS else list(errors))
+
+
+class ModelForm(VerbForm):
+    """What people write about a registered model."""
+
+    description = forms.CharField(
+        required=False,
+        max_length=validators.DESCRIPTION_LENGTH,
+        help_text="One sentence that says what the model is for.",
+    )
+    tags = PairsField(
+        required=False,
+        help_text="One a line, such as framework = scikit-learn or task = ranking.",
+        widget=forms.Textarea(attrs={"rows": 4}),
+    )
+    card = MarkdownField(
+        required=False,
+        label="Model card",
+        help_text="Markdown; it may begin with YAML front matter between two lines of ---.",
+        widget=forms.Textarea(attrs={"rows": 16}),
+        strip=False,
+    )
+
+
+class RegisterForm(ModelForm):
+    """A new registered model."""
+
+    field_order = ("name", "description", "tags", "card")
+    name = forms.CharField(
+        max_length=validators.NAME_LENGTH,
+        strip=False,
+        help_text="Any text without / and :, unique in your team. Code refers to it.",
+        widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
+    )
+
+
+class StampField(forms.DateTimeField):
+    """When the row was changed last, as the editor saw it; microseconds are kept."""
+
+    widget = forms.HiddenInput
+
+    def prepare_value(self, value: Any) -> Any:
+        """Write the whole time: the usual format would lose the microseconds."""
+        return value.isoformat() if isinstance(value, datetime) else value
+
+
+class EditForm(ModelForm):
+    """A change of what is written about a model."""
+
+    expected = StampField(required=False)
+
+    @classmethod
+    def of(cls, model: RegisteredModel) -> "EditForm":
+        """Return the form filled with what stands there now."""
+        return cls(
+            initial={
+                "description": model.description,
+                "tags": model.tags,
+                "card": model.card,
+                "expected": model.updated_at,
+            }
+        )
+
+
+class VersionTextForm(VerbForm):
+    """What people write about a version."""
+
+    description = forms.CharField(
+        required=False,
+        max_length=validators.DESCRIPTION_LENGTH,
+        help_text="What is different in this version.",
+    )
+    tags = PairsField(
+        required=False, help_text="One a line.", widget=forms.Textarea(attrs={"rows": 3})
+    )
+
+
+class AddVersionForm(VersionTextForm):
+    """A version added by hand."""
+
+    field_order = ("source", "description", "metrics", "params", "tags", "run_id", "run_link")
+    source = forms.CharField(
+        required=False,
+        max_length=validators.SOURCE_LENGTH,
+        help_text="Where the files are, such as s3://bucket/path.",
+    )
+    metrics = NumbersField(
+        required=False,
+        help_text="One a line, such as auc = 0.93.",
+        widget=forms.Textarea(attrs={"rows": 4}),
+    )
+    params = PairsField(
+        required=False,
+        label="Parameters",
+        help_text="One a line, such as learning_rate = 0.1.",
+        widget=forms.Textarea(attrs={"rows": 4}),
+    )
+    run_id = forms.CharField(required=False, max_length=validators.RUN_ID_LENGTH, label="Run ID")
+    run_link = forms.URLField(
+        required=False,
+        max_length=validators.SOURCE_LENGTH,
+        assume_scheme="https",
+        help_text="The run's page in your tracking server.",
+    )
+
+
+class EditVersionForm(VersionTextForm):
+    """A change of what is written about a version."""
+
+    status = forms.ChoiceField(choices=ModelVersion.Status.choices)
+    expected = StampField(required=False)
+
+    @classmethod
+    def of(cls, version: ModelVersion) -> "EditVersionForm":
+        """Return the form filled with what stands there now."""
+        return cls(
+            initial={
+                "description": version.description,
+                "tags": version.tags,
+                "status": version.status,
+                "expected": version.updated_at,
+            }
+        )
+
+
+class AliasNameForm(VerbForm):
+    """An alias, and the version that it pointed at when the page was made (nothing: none)."""
+
+    alias = forms.CharField(max_length=validators.ALIAS_LENGTH)
+    expected = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+
+class AliasForm(AliasNameForm):
+    """A move of an alias to a version."""
+
+    version = forms.IntegerField(min_value=1)
+
+
+class DeleteForm(forms.Form):
+    """Deleting for good: the name is typed by hand."""
+
+    name = forms.CharField(
+        strip=False, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+    )
+
+    def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.expected = expected
+
+    def clean_name(self) -> str:
+        """Refuse another name than the one on the page."""
+        name: str = self.cleaned_data["name"]
+        # What a text field cannot hold (line ends) nobody can type.
+        if name.split() != self.expected.split():
+            raise ValidationError("This is not the name; nothing was deleted.")
+        return name
+
+
+class FilterForm(forms.Form):
+    """The model list's filters, as they stand in the URL."""
+
+    q = forms.CharField(required=False, max_length=200)
+    framework = forms.CharField(required=False, max_length=validators.TAG_VALUE_LENGTH)
+    task = forms.CharField(required=False, max_length=validators.TAG_VALUE_LENGTH)
+    owner = forms.CharField(required=False, max_length=150)
+    alias = forms.CharField(required=False, max_length=validators.ALIAS_LENGTH)
+    tag = forms.CharField(required=False, max_length=validators.TAG_VALUE_LENGTH)
+    show = forms.ChoiceField(
+        required=False,
+        choices=[
+            ("active", "Active"),
+            ("starred", "Starred"),
+            ("archived", "Archived"),
+            ("all", "All"),
+        ],
+    )
+    sort = forms.ChoiceField(
+        required=False, choices=[(word, label) for word, (label, _) in SORTS.items()]
+    )
+    after = forms.CharField(required=False, max_length=2000)
+
+    def chosen(self) -> ModelFilter:
+        """Return what was chosen; what is not understood counts as not given."""
+        self.is_valid()
+        given = {
+            name: value for name, value in self.cleaned_data.items() if value and name != "after"
+        }
+        return ModelFilter(**given)

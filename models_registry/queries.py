@@ -1,0 +1,251 @@
+"""Every question that a page asks the registry; each list costs the same for 2 rows and for 20."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet, Subquery, TextField, Value
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
+from django.utils import timezone
+
+from models_registry.models import (
+    Alias,
+    Bookmark,
+    ModelGroupGrant,
+    ModelUserGrant,
+    ModelVersion,
+    RegisteredModel,
+)
+from tenants.models import AuditEvent, Membership, Role, Tenant
+from tenants.scope import CurrentUserId, current_scope
+
+#: How a list of models can be sorted: the word in the URL, what people read, the columns.
+SORTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "updated": ("Last updated", ("-updated_at", "-id")),
+    "created": ("Newest", ("-created_at", "-id")),
+    "name": ("Name, A to Z", ("name", "id")),
+    "-name": ("Name, Z to A", ("-name", "-id")),
+    "oldest": ("Oldest", ("created_at", "id")),
+}
+FACETS = ("framework", "task")
+CHARTED_VERSIONS = 50
+
+
+@dataclass(frozen=True)
+class ModelFilter:
+    """What a list of models is narrowed to, as it stands in the URL."""
+
+    q: str = ""
+    framework: str = ""
+    task: str = ""
+    owner: str = ""
+    alias: str = ""
+    tag: str = ""
+    show: str = "active"
+    sort: str = "updated"
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The columns of the order."""
+        return SORTS[self.sort][1]
+
+    @property
+    def narrows(self) -> bool:
+        """Whether anything is left out that the plain list would show."""
+        words = (self.q, self.framework, self.task, self.owner, self.alias, self.tag)
+        return any(words) or self.show != "active"
+
+    def url(self, **changes: str) -> str:
+        """Return the query string with ``changes`` and without what is as usual."""
+        usual = ModelFilter()
+        names = ("q", "framework", "task", "owner", "alias", "tag", "show", "sort")
+        values = {name: getattr(self, name) for name in names} | changes
+        return urlencode(
+            {name: values[name] for name in names if values[name] != getattr(usual, name)}
+        )
+
+
+def models_like(chosen: ModelFilter) -> QuerySet[RegisteredModel]:
+    """Return the acting tenant's models that ``chosen`` lets through, unsorted."""
+    models = RegisteredModel.objects.all()
+    if chosen.show in {"active", "archived"}:
+        models = models.filter(archived_at__isnull=chosen.show == "active")
+    elif chosen.show == "starred":
+        models = models.filter(_starred())
+    for key in FACETS:
+        if value := getattr(chosen, key):
+            models = models.filter(**{f"tags__{key}": value})
+    if chosen.tag:
+        key, _, value = chosen.tag.partition("=")
+        models = models.filter(tags__contains={key.strip(): value.strip()})
+    if chosen.owner:
+        models = models.filter(owner__username=chosen.owner)
+    if chosen.alias:
+        models = models.filter(
+            Exists(Alias.objects.filter(model=OuterRef("pk"), name=chosen.alias))
+        )
+    return _search(models, chosen.q) if chosen.q else models
+
+
+def _search(models: QuerySet[RegisteredModel], words: str) -> QuerySet[RegisteredModel]:
+    """Every word must stand in the name, description, card, a tag or an alias.
+
+    Not an index but a scan of the tenant's own rows: under row-level security PostgreSQL uses
+    no index for operators that could leak, and a tenant's rows are few.
+    """
+    models = models.annotate(tags_text=Cast("tags", TextField()))
+    for word in words.split():
+        alias = Alias.objects.filter(model=OuterRef("pk"), name__icontains=word.removeprefix("@"))
+        models = models.filter(
+            Q(name__icontains=word)
+            | Q(description__icontains=word)
+            | Q(card__icontains=word)
+            | Q(tags_text__icontains=word)
+            | Exists(alias)
+        )
+    return models
+
+
+def for_list(models: QuerySet[RegisteredModel]) -> QuerySet[RegisteredModel]:
+    """Add what a row of the list shows: owner, newest version, aliases, whether it is starred."""
+    newest = ModelVersion.objects.filter(model=OuterRef("pk")).order_by("-number").values("number")
+    return (
+        models.select_related("owner")
+        .annotate(newest=Subquery(newest[:1]), starred=_starred())
+        .prefetch_related(Prefetch("aliases", Alias.objects.select_related("version")))
+    )
+
+
+def facets() -> dict[str, list[str]]:
+    """Return the values to filter by: frameworks, tasks, owners and aliases of the tenant."""
+    models = RegisteredModel.objects.order_by()
+    parts = [
+        models.annotate(kind=Value(key), value=KeyTextTransform(key, "tags")) for key in FACETS
+    ]
+    parts.append(models.annotate(kind=Value("owner"), value=Cast("owner__username", TextField())))
+    rows = [part.values_list("kind", "value").distinct() for part in parts]
+    aliases = Alias.objects.order_by().annotate(
+        kind=Value("alias"), value=Cast("name", TextField())
+    )
+    found: dict[str, list[str]] = {key: [] for key in (*FACETS, "owner", "alias")}
+    for kind, value in rows[0].union(*rows[1:], aliases.values_list("kind", "value").distinct()):
+        if value:
+            found[kind].append(value)
+    return {kind: sorted(values) for kind, values in found.items()}
+
+
+def model_with_star(name: str) -> RegisteredModel | None:
+    """Return the acting tenant's model ``name`` with its owner and the acting person's star."""
+    models = RegisteredModel.objects.select_related("owner").annotate(starred=_starred())
+    return models.filter(name=name).first()
+
+
+def _starred() -> Exists:
+    mine = Bookmark.objects.filter(user_id=CurrentUserId(), starred=True)
+    return Exists(mine.filter(model=OuterRef("pk")))
+
+
+# --- one model -----------------------------------------------------------------------------
+
+
+def versions_of(model: RegisteredModel) -> QuerySet[ModelVersion]:
+    """Return the model's versions with their creators and aliases."""
+    return (
+        ModelVersion.objects.filter(model=model)
+        .select_related("creator")
+        .prefetch_related("aliases")
+    )
+
+
+def aliases_of(model: RegisteredModel) -> QuerySet[Alias]:
+    """Return the model's aliases with the versions that they point at."""
+    return Alias.objects.filter(model=model).select_related("version")
+
+
+def metric_series(versions: list[ModelVersion]) -> dict[str, list[tuple[int, float]]]:
+    """Return for each metric its (version number, value), oldest first; 2 values at least."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for version in sorted(versions, key=lambda version: version.number):
+        for name, value in version.metrics.items():
+            series.setdefault(name, []).append((version.number, value))
+    return {name: points for name, points in sorted(series.items()) if len(points) > 1}
+
+
+def history_of(object_id: UUID) -> QuerySet[AuditEvent]:
+    """Return what happened to a model and to its versions and aliases, newest first."""
+    return AuditEvent.objects.filter(object_id=object_id).select_related("actor")
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may see a model, and why: the team by role, and what was granted."""
+
+    by_role: dict[str, int]
+    people: list[ModelUserGrant]
+    teams: list[Tenant]
+
+    @property
+    def members(self) -> int:
+        """How many people of the team may see it."""
+        return sum(self.by_role.values())
+
+
+def access_to(model: RegisteredModel) -> Access:
+    """Return who may see ``model``: three queries, whatever their number."""
+    roles = Membership.objects.active().filter(tenant_id=current_scope().tenant_id)
+    by_role = dict.fromkeys(Role.values, 0)
+    for role in roles.values_list("role", flat=True):
+        by_role[role] += 1
+    people = ModelUserGrant.objects.filter(content_object=model).select_related("user")
+    groups = ModelGroupGrant.objects.filter(content_object=model).values("group_id")
+    teams = Tenant.objects.filter(group_id__in=groups)
+    return Access(by_role, list(people), list(teams))
+
+
+# --- shared with us ------------------------------------------------------------------------
+
+
+def shared_models() -> QuerySet[RegisteredModel]:
+    """Return the models that others share with the acting person or team; no names of people."""
+    newest = ModelVersion.shared.filter(model=OuterRef("pk")).order_by("-number").values("number")
+    return (
+        RegisteredModel.shared.select_related("tenant")
+        .annotate(newest=Subquery(newest[:1]))
+        .order_by("name", "id")
+    )
+
+
+def shared_versions(model: RegisteredModel) -> QuerySet[ModelVersion]:
+    """Return the versions of a shared model."""
+    return ModelVersion.shared.filter(model_id=model.pk).order_by("-number")
+
+
+def shared_aliases(model: RegisteredModel) -> dict[UUID, list[str]]:
+    """Return the aliases of a shared model, by version id."""
+    found: dict[UUID, list[str]] = {}
+    for alias in Alias.shared.filter(model_id=model.pk).order_by("name"):
+        found.setdefault(alias.version_id, []).append(alias.name)
+    return found
+
+
+# --- home ----------------------------------------------------------------------------------
+
+
+def home() -> dict[str, Any]:
+    """Return what the team's home shows: my stars, what I looked at, this week's alias moves."""
+    mine = Bookmark.objects.filter(user_id=current_scope().user_id).select_related("model")
+    moves = AuditEvent.objects.filter(
+        action__in=("alias.set", "alias.deleted"),
+        created_at__gt=timezone.now() - timedelta(days=7),
+    )
+    return {
+        "starred": mine.filter(starred=True).order_by("model__name")[:12],
+        "recent": mine.filter(viewed_at__isnull=False).order_by("-viewed_at")[:8],
+        "moves": moves[:8],
+        "newest": for_list(RegisteredModel.objects.filter(archived_at=None)).order_by(
+            "-updated_at", "-id"
+        )[:8],
+    }

@@ -1,0 +1,474 @@
+"""The registry's pages. Each view's first line says who may call it; writes go to registry.py.
+
+A model, version or alias that is not the acting team's is 404, whether it exists elsewhere or not.
+"""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from models_registry import queries, registry, validators
+from models_registry.forms import (
+    AddVersionForm,
+    AliasForm,
+    AliasNameForm,
+    DeleteForm,
+    EditForm,
+    EditVersionForm,
+    FilterForm,
+    RegisterForm,
+    VerbForm,
+)
+from models_registry.models import ModelVersion, RegisteredModel
+from tenants.access import member
+from tenants.paging import InvalidCursor, paginate
+from tenants.scope import current_scope
+
+require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+
+COMPARED_AT_MOST = 4
+VERSIONS_ON_MODEL_PAGE = 10
+
+
+@member
+@require_safe
+def team_home(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Show what matters to me in this team: starred, recent, newest, this week's alias moves."""
+    return render(request, "models_registry/team_home.html", queries.home())
+
+
+@member
+@require_safe
+def model_list(request: HttpRequest, tenant: str) -> HttpResponse:
+    """List the team's models: search, filters and order stand in the URL."""
+    form = FilterForm(request.GET)
+    chosen = form.chosen()
+    found = queries.models_like(chosen)
+    try:
+        page = paginate(
+            queries.for_list(found),
+            chosen.order,
+            request.GET.get("after", ""),
+            query=chosen.url(),
+        )
+    except InvalidCursor:
+        return redirect(f"{request.path}?{chosen.url()}")
+    context = {
+        "filter": chosen,
+        "page": page,
+        "count": found.count(),
+        "facets": queries.facets(),
+        "sorts": {word: label for word, (label, _) in queries.SORTS.items()},
+        "query": chosen.url(),
+    }
+    partial = request.htmx and not request.htmx.history_restore_request  # type: ignore[attr-defined]  # django-htmx
+    template = "models_registry/_model_list.html" if partial else "models_registry/model_list.html"
+    return render(request, template, context)
+
+
+@member("models_registry.add_registeredmodel")
+@require_get_or_post
+def register_model(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Register a model by hand."""
+    form = RegisterForm(request.POST or None)
+    if form.is_valid() and (model := _try(form, registry.register_model, **form.cleaned_data)):
+        messages.success(request, f"{model.name} is registered.")
+        return redirect("model", tenant, model.name)
+    return _form(request, "models_registry/register_model.html", form)
+
+
+@member
+@require_safe
+def model_page(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Show one model: card, versions, aliases, tags, charts, who has access, what happened."""
+    model = _model(name)
+    if not current_scope().suspended:
+        registry.record_view(model)
+    versions = list(queries.versions_of(model).order_by("-number")[: queries.CHARTED_VERSIONS])
+    context = {
+        "model": model,
+        "versions": versions[:VERSIONS_ON_MODEL_PAGE],
+        "more_versions": model.last_version > VERSIONS_ON_MODEL_PAGE,
+        "latest": versions[0] if versions else None,
+        "aliases": queries.aliases_of(model),
+        "series": queries.metric_series(versions),
+        "access": queries.access_to(model),
+    }
+    return render(request, "models_registry/model.html", context)
+
+
+@member("models_registry.change_registeredmodel")
+@require_get_or_post
+def edit_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Edit a model's description, card and tags; a change made meanwhile is not overwritten."""
+    model = _model(name)
+    form = EditForm(request.POST) if request.method == "POST" else EditForm.of(model)
+    if form.is_valid() and _try(form, registry.update_model, model, **form.cleaned_data):
+        messages.success(request, "Saved.")
+        return redirect("model", tenant, name)
+    return _form(request, "models_registry/edit_model.html", form, model=model)
+
+
+@member("models_registry.delete_registeredmodel")
+@require_POST
+def archive_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Archive a model."""
+    registry.archive_model(_model(name))
+    messages.success(request, f"{name} is archived. Its aliases still work.")
+    return redirect("model", tenant, name)
+
+
+@member("models_registry.delete_registeredmodel")
+@require_POST
+def restore_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Take a model out of the archive."""
+    registry.restore_model(_model(name))
+    messages.success(request, f"{name} is active again.")
+    return redirect("model", tenant, name)
+
+
+@member("models_registry.delete_registeredmodel")
+@require_get_or_post
+def delete_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Delete an archived model for good, once its name is typed."""
+    model = _model(name)
+    form = DeleteForm(request.POST or None, expected=model.name)
+    if form.is_valid():
+        try:
+            registry.delete_model(model)
+        except ValidationError as error:
+            form.add_error(None, error)
+        else:
+            messages.success(request, f"{name} is deleted.")
+            return redirect("models", tenant)
+    context = {"model": model, "aliases": queries.aliases_of(model)}
+    return _form(request, "models_registry/delete_model.html", form, **context)
+
+
+@member
+@require_POST
+def star_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Star a model, or take the star away (``on=0``)."""
+    model = _model(name)
+    model.starred = request.POST.get("on") != "0"  # type: ignore[attr-defined]  # as annotated by queries
+    registry.star(model, model.starred)  # type: ignore[attr-defined]
+    if request.htmx:  # type: ignore[attr-defined]  # django-htmx
+        return render(request, "models_registry/_star.html", {"model": model})
+    return redirect("model", tenant, name)
+
+
+@member
+@require_safe
+def model_access(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Show who may see the model, and why."""
+    model = _model(name)
+    context = {"model": model, "access": queries.access_to(model)}
+    return render(request, "models_registry/model_access.html", context)
+
+
+@member
+@require_safe
+def model_history(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Show what happened to the model, newest first."""
+    model = _model(name)
+    return _paged(
+        request,
+        "models_registry/model_history.html",
+        queries.history_of(model.pk),
+        ("-created_at", "-id"),
+        model=model,
+    )
+
+
+@member
+@require_safe
+def version_list(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """List all versions of a model."""
+    model = _model(name)
+    return _paged(
+        request,
+        "models_registry/versions.html",
+        queries.versions_of(model),
+        ("-number",),
+        model=model,
+        count=queries.versions_of(model).count(),
+    )
+
+
+@member("models_registry.add_modelversion")
+@require_get_or_post
+def add_version(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Add a version by hand."""
+    model = _model(name)
+    form = AddVersionForm(request.POST or None)
+    if form.is_valid() and (
+        version := _try(form, registry.add_version, model, **form.cleaned_data)
+    ):
+        messages.success(request, f"Version {version.number} is added.")
+        return redirect("version", tenant, name, version.number)
+    return _form(request, "models_registry/add_version.html", form, model=model)
+
+
+@member
+@require_safe
+def version_page(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Show one version."""
+    version = _version(name, number)
+    context = {
+        "model": version.model,
+        "version": version,
+        "aliases": queries.aliases_of(version.model),
+    }
+    return render(request, "models_registry/version.html", context)
+
+
+@member("models_registry.change_modelversion")
+@require_get_or_post
+def edit_version(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Edit a version's description, tags and status."""
+    version = _version(name, number)
+    posted = request.method == "POST"
+    form = EditVersionForm(request.POST) if posted else EditVersionForm.of(version)
+    if form.is_valid() and _try(form, registry.update_version, version, **form.cleaned_data):
+        messages.success(request, "Saved.")
+        return redirect("version", tenant, name, number)
+    context = {"model": version.model, "version": version}
+    return _form(request, "models_registry/edit_version.html", form, **context)
+
+
+@member("models_registry.delete_modelversion")
+@require_get_or_post
+def delete_version(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Delete a version to which no alias points."""
+    version = _version(name, number)
+    form = VerbForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        try:
+            registry.delete_version(version)
+        except ValidationError as error:
+            form.add_error(None, error)
+        else:
+            messages.success(request, f"Version {number} is deleted.")
+            return redirect("model", tenant, name)
+    context = {"model": version.model, "version": version}
+    return _form(request, "models_registry/delete_version.html", form, **context)
+
+
+@member("models_registry.change_alias")
+@require_get_or_post
+def set_alias(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Move an alias: the page shows from → to, and the move is refused if it moved meanwhile."""
+    model = _model(name)
+    if request.method != "POST":
+        asked = {key: request.GET.get(key, "") for key in ("alias", "version")}
+        return _alias_page(request, model, AliasForm(initial=asked))
+    form = AliasForm(request.POST)
+    if form.is_valid():
+        alias, number = form.cleaned_data["alias"], form.cleaned_data["version"]
+        expected = form.cleaned_data["expected"]
+        try:
+            if _try(form, registry.set_alias, model, alias, number, expected=expected):
+                messages.success(request, f"@{alias} points at version {number}.")
+                return redirect("model", tenant, name)
+        except registry.AliasMoved as moved:
+            return _alias_page(request, model, form, HTTPStatus.CONFLICT, moved=moved)
+    return _alias_page(request, model, form, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def _alias_page(
+    request: HttpRequest,
+    model: RegisteredModel,
+    form: AliasForm,
+    status: int = HTTPStatus.OK,
+    moved: registry.AliasMoved | None = None,
+) -> HttpResponse:
+    numbers = {alias.name: alias.version.number for alias in queries.aliases_of(model)}
+    versions = queries.versions_of(model).order_by("-number").values_list("number", flat=True)
+    context = {
+        "model": model,
+        "form": form,
+        "moved": moved,
+        # What the next attempt expects: where the alias points while this page is made.
+        "from": numbers.get(str(form["alias"].value() or "")),
+        "current": numbers,
+        "versions": versions[:100],
+    }
+    return render(request, "models_registry/set_alias.html", context, status=status)
+
+
+@member("models_registry.delete_alias")
+@require_POST
+def delete_alias(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Delete an alias; refused if it moved since the page was made."""
+    model = _model(name)
+    form = AliasNameForm(request.POST)
+    if not form.is_valid():
+        raise Http404
+    alias = form.cleaned_data["alias"]
+    try:
+        registry.delete_alias(model, alias, expected=form.cleaned_data["expected"])
+    except registry.AliasMoved as moved:
+        messages.error(request, f"@{alias} was not deleted. {moved}")
+    else:
+        messages.success(request, f"@{alias} is deleted.")
+    return redirect("model", tenant, name)
+
+
+@member
+@require_safe
+def compare(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Compare 2 to 4 versions (``?v=3&v=7``); only what differs unless ``all=1``."""
+    model = _model(name)
+    chosen = _numbers(request.GET.getlist("v"))[:COMPARED_AT_MOST]
+    of_model = queries.versions_of(model)
+    found = {version.number: version for version in of_model.filter(number__in=chosen)}
+    versions = [found[number] for number in chosen if number in found]
+    everything = request.GET.get("all") == "1"
+    context = {
+        "model": model,
+        "versions": versions,
+        "enough": len(versions) > 1,
+        "all": everything,
+        "sections": _differences(versions, everything),
+        "choices": of_model.order_by("-number").values_list("number", flat=True)[:50],
+    }
+    return render(request, "models_registry/compare.html", context)
+
+
+def _numbers(texts: list[str]) -> list[int]:
+    """Return the version numbers among ``texts``, each once, in their order."""
+    return list(dict.fromkeys(int(text) for text in texts if text.isdecimal() and len(text) < 10))
+
+
+def _differences(
+    versions: list[ModelVersion], everything: bool
+) -> list[tuple[str, list[tuple[str, list[Any], bool]]]]:
+    """Return for each section its rows (name, a value for each version, whether they differ)."""
+    columns: dict[str, list[dict[str, Any]]] = {
+        "Metrics": [version.metrics for version in versions],
+        "Parameters": [version.params for version in versions],
+        "Tags": [version.tags for version in versions],
+        "Version": [
+            {
+                "status": version.get_status_display(),
+                "source": version.source,
+                "run": version.run_id,
+                "description": version.description,
+            }
+            for version in versions
+        ],
+    }
+    sections = []
+    for title, values in columns.items():
+        rows = []
+        for key in sorted({key for column in values for key in column}):
+            row = [column.get(key) for column in values]
+            differs = any(value != row[0] for value in row)
+            if differs or everything:
+                rows.append((key, row, differs))
+        if rows:
+            sections.append((title, rows))
+    return sections
+
+
+# --- shared with us ------------------------------------------------------------------------
+
+
+@member
+@require_safe
+def shared_models(request: HttpRequest, tenant: str) -> HttpResponse:
+    """List the models that other teams share with me or with my team."""
+    return render(request, "models_registry/shared.html", {"models": queries.shared_models()})
+
+
+@member
+@require_safe
+def shared_model(request: HttpRequest, tenant: str, pk: UUID) -> HttpResponse:
+    """Show a shared model, read-only, without history and without names of people."""
+    model = _shared(pk)
+    versions = list(queries.shared_versions(model)[: queries.CHARTED_VERSIONS])
+    context = {
+        "model": model,
+        "versions": versions,
+        "aliases": queries.shared_aliases(model),
+        "series": queries.metric_series(versions),
+    }
+    return render(request, "models_registry/shared_model.html", context)
+
+
+@member
+@require_safe
+def shared_version(request: HttpRequest, tenant: str, pk: UUID, number: int) -> HttpResponse:
+    """Show a version of a shared model, read-only."""
+    model = _shared(pk)
+    version = queries.shared_versions(model).filter(number=number).first()
+    if version is None:
+        raise Http404
+    aliases = queries.shared_aliases(model).get(version.pk, [])
+    context = {"model": model, "version": version, "aliases": aliases}
+    return render(request, "models_registry/shared_version.html", context)
+
+
+# --- shared by the views -------------------------------------------------------------------
+
+
+def _model(name: str) -> RegisteredModel:
+    try:
+        validators.validate_model_name(name)
+    except ValidationError:
+        raise Http404 from None
+    model = queries.model_with_star(name)
+    if model is None:
+        raise Http404
+    return model
+
+
+def _version(name: str, number: int) -> ModelVersion:
+    version = queries.versions_of(_model(name)).select_related("model", "creator")
+    found = version.filter(number=number).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _shared(pk: UUID) -> RegisteredModel:
+    model = queries.shared_models().filter(pk=pk).first()
+    if model is None:
+        raise Http404
+    return model
+
+
+def _try(form: VerbForm, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what ``verb`` returns, or None after its errors were added to the form."""
+    try:
+        return verb(*args, **kwargs)
+    except ValidationError as error:
+        form.add_verb_errors(error)
+    except registry.AliasMoved:
+        raise
+    except registry.Conflict as conflict:
+        form.add_error(None, str(conflict))
+    return None
+
+
+def _form(request: HttpRequest, template: str, form: Any, **context: Any) -> HttpResponse:
+    """Show a form; one with errors keeps what was typed and answers 422."""
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
+    return render(request, template, {"form": form, **context}, status=status)
+
+
+def _paged(
+    request: HttpRequest, template: str, rows: Any, order: tuple[str, ...], **context: Any
+) -> HttpResponse:
+    try:
+        page = paginate(rows, order, request.GET.get("after", ""), query=request.path)
+    except InvalidCursor:
+        return redirect(request.path)
+    return render(request, template, {"page": page, **context})
