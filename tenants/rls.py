@@ -113,12 +113,14 @@ class SameTenant(_SqlOperation):
         return f"{table}_{'_'.join(self.columns)}_same_tenant"[:63]
 
     def forwards(self, table: str) -> list[str]:
-        """Add the composite foreign key, checked at commit as Django's own are."""
+        """Add the composite foreign key, checked at once.
+
+        Django's own are checked at commit: until then, a forged grant would open what it names.
+        """
         return [
             f"ALTER TABLE {table} ADD CONSTRAINT {self._name(table)} "
             f"FOREIGN KEY (tenant_id, {', '.join(self.columns)}) "
-            f"REFERENCES {self.to_table} (tenant_id, {', '.join(self.to_columns)}) "
-            "DEFERRABLE INITIALLY DEFERRED"
+            f"REFERENCES {self.to_table} (tenant_id, {', '.join(self.to_columns)})"
         ]
 
     def backwards(self, table: str) -> list[str]:

@@ -1,0 +1,79 @@
+"""Raw SQL as the web role: what an attacker inside the process could send, past every manager."""
+
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from models_registry import registry
+from models_registry.models import RegisteredModel
+from tenants import people
+from tenants.access import share
+from tenants.models import Tenant, User
+from tenants.scope import tenant_scope
+from tests.people import World
+
+FORBIDDEN = "42501"  # insufficient_privilege: a missing right, or a row that row security refuses
+FOREIGN_KEY_VIOLATION = "23503"
+CHECK_VIOLATION = "23514"
+FEATURE_NOT_SUPPORTED = "0A000"
+
+
+def rows(sql: str, *params: Any) -> list[tuple[Any, ...]]:
+    """Return the rows that ``sql`` finds."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
+def column(sql: str, *params: Any) -> list[Any]:
+    """Return the first column of the rows that ``sql`` finds."""
+    return [row[0] for row in rows(sql, *params)]
+
+
+def affected(sql: str, *params: Any) -> int:
+    """Run ``sql`` and return how many rows it wrote."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        written: int = cursor.rowcount
+        return written
+
+
+def refused(sql: str, *params: Any, state: str = FORBIDDEN) -> None:
+    """Fail unless the database refuses ``sql``, at once or when the constraints are checked."""
+    try:
+        with transaction.atomic():
+            affected(sql, *params)
+            affected("SET CONSTRAINTS ALL IMMEDIATE")
+    except DatabaseError as error:
+        assert sqlstate(error) == state, f"{sql}: {error}"
+    else:
+        pytest.fail(f"not refused: {sql}")
+
+
+def sqlstate(error: DatabaseError) -> str | None:
+    """Return PostgreSQL's code of the error."""
+    return getattr(error.__cause__, "sqlstate", None)
+
+
+def act(tenant: Tenant | None, user: User | None = None) -> None:
+    """Set what the policies read, as a scope does, until the transaction ends."""
+    values = {
+        "tenant_id": tenant.pk if tenant else "",
+        "user_id": user.pk if user else "",
+        "group_id": tenant.group_id if tenant else "",
+    }
+    for name, value in values.items():
+        rows("SELECT set_config(%s, %s, true)", f"bulkhead.{name}", str(value))
+
+
+def fill_every_table(world: World) -> None:
+    """Give both teams a row in each tenant-owned table; no team has a grant of the other."""
+    outsiders = people.create_tenant("team_omega", "Omega")
+    for tenant, person in ((world.alpha, world.alice), (world.gamma, world.gina)):
+        with tenant_scope(tenant, person):
+            for model in RegisteredModel.objects.all():
+                share(model, with_user=world.charlie)
+                share(model, with_tenant=outsiders)
+                registry.star(model, True)
