@@ -244,6 +244,15 @@ class DeleteForm(forms.Form):
         return name
 
 
+#: Which models a list shows: the word in the URL, what people read.
+SHOWS = [
+    ("active", "Active"),
+    ("starred", "Starred by me"),
+    ("archived", "Archived"),
+    ("all", "All"),
+]
+
+
 class FilterForm(forms.Form):
     """The model list's filters, as they stand in the URL."""
 
@@ -253,15 +262,7 @@ class FilterForm(forms.Form):
     owner = forms.CharField(required=False, max_length=150)
     alias = forms.CharField(required=False, max_length=validators.ALIAS_LENGTH)
     tag = forms.CharField(required=False, max_length=validators.TAG_VALUE_LENGTH)
-    show = forms.ChoiceField(
-        required=False,
-        choices=[
-            ("active", "Active"),
-            ("starred", "Starred"),
-            ("archived", "Archived"),
-            ("all", "All"),
-        ],
-    )
+    show = forms.ChoiceField(required=False, choices=SHOWS)
     sort = forms.ChoiceField(
         required=False, choices=[(word, label) for word, (label, _) in SORTS.items()]
     )

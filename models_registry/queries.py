@@ -244,7 +244,7 @@ def home() -> dict[str, Any]:
     return {
         "starred": mine.filter(starred=True).order_by("model__name")[:12],
         "recent": mine.filter(viewed_at__isnull=False).order_by("-viewed_at")[:8],
-        "moves": moves[:8],
+        "moves": moves.select_related("actor")[:8],
         "newest": for_list(RegisteredModel.objects.filter(archived_at=None)).order_by(
             "-updated_at", "-id"
         )[:8],

@@ -39,7 +39,7 @@ def validate_text(value: str, length: int, what: str) -> None:
 
 
 def _escapes(path: str) -> bool:
-    return path != posixpath.normpath(path) or path == "." or path.startswith("..")
+    return path != posixpath.normpath(path) or path == "." or path.startswith(("..", "/"))
 
 
 def validate_model_name(name: str) -> None:

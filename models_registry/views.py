@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from models_registry import queries, registry, validators
 from models_registry.forms import (
+    SHOWS,
     AddVersionForm,
     AliasForm,
     AliasNameForm,
@@ -62,10 +63,14 @@ def model_list(request: HttpRequest, tenant: str) -> HttpResponse:
         return redirect(f"{request.path}?{chosen.url()}")
     context = {
         "filter": chosen,
+        "chosen": vars(chosen),
         "page": page,
         "count": found.count(),
         "facets": queries.facets(),
         "sorts": {word: label for word, (label, _) in queries.SORTS.items()},
+        "shows": [(word, label, chosen.url(show=word)) for word, label in SHOWS],
+        "sort_by_name": chosen.url(sort="-name" if chosen.sort == "name" else "name"),
+        "sort_by_updated": chosen.url(sort="updated"),
         "query": chosen.url(),
     }
     partial = request.htmx and not request.htmx.history_restore_request  # type: ignore[attr-defined]  # django-htmx
@@ -192,13 +197,14 @@ def model_history(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
 def version_list(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     """List all versions of a model."""
     model = _model(name)
+    count = queries.versions_of(model).count()
     return _paged(
         request,
         "models_registry/versions.html",
         queries.versions_of(model),
         ("-number",),
         model=model,
-        count=queries.versions_of(model).count(),
+        caption=f"{count} version{'' if count == 1 else 's'}",
     )
 
 
@@ -335,6 +341,7 @@ def compare(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
         "model": model,
         "versions": versions,
         "enough": len(versions) > 1,
+        "chosen": chosen,
         "all": everything,
         "sections": _differences(versions, everything),
         "choices": of_model.order_by("-number").values_list("number", flat=True)[:50],

@@ -64,7 +64,8 @@ def activity(request: HttpRequest, tenant: str) -> HttpResponse:
         page = paginate(events, ("-created_at", "-id"), request.GET.get("after", ""), query=action)
     except InvalidCursor:
         return redirect(request.path)
-    context = {"page": page, "action": action, "actions": ACTIONS}
+    query = f"action={action}" if action in ACTIONS else ""
+    context = {"page": page, "action": action, "actions": ACTIONS, "query": query}
     return render(request, "tenants/activity.html", context)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.db import connections
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
@@ -35,6 +36,7 @@ def django_db_setup(
         )
     yield
     with django_db_blocker.unblock():
+        connections.close_all()  # a database in use cannot be dropped
         teardown_databases(databases, 0)
 
 

@@ -1,0 +1,92 @@
+"""What templates of both apps need: times, initials, and events in words."""
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.timesince import timesince
+
+from tenants.models import AuditEvent
+
+register = template.Library()
+
+
+@register.filter
+def when(moment: datetime | None) -> str:
+    """Write a time as its distance from now; the time itself is in the title."""
+    if moment is None:
+        return "never"
+    seconds = (timezone.now() - moment).total_seconds()
+    distance = "just now" if seconds < 60 else f"{timesince(moment, depth=1)} ago"
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        moment.isoformat(),
+        moment.strftime("%Y-%m-%d %H:%M:%S"),
+        distance,
+    )
+
+
+@register.filter
+def initials(name: str) -> str:
+    """Return up to two letters for a name without a picture."""
+    words = name.replace("_", " ").replace("-", " ").split()
+    return "".join(word[0] for word in words[:2]).upper() or "?"
+
+
+@register.filter
+def in_words(event: AuditEvent) -> str:
+    """Say what happened, without who and when."""
+    words = SENTENCES.get(event.action)
+    if words is None:
+        return f"{event.action.replace('.', ' ').replace('_', ' ')} {event.object_label}"
+    changes = event.changes
+    return format_html(
+        words,
+        object=event.object_label,
+        alias=changes.get("alias", ""),
+        before=_side(changes.get("from")),
+        after=_side(changes.get("to")),
+        person=changes.get("with", ""),
+        needed=changes.get("needed", ""),
+        fields=", ".join(_fields(changes)),
+    )
+
+
+SENTENCES = {
+    "model.registered": "registered <strong>{object}</strong>",
+    "model.updated": "edited {fields} of <strong>{object}</strong>",
+    "model.renamed": "renamed <strong>{before}</strong> to <strong>{after}</strong>",
+    "model.archived": "archived <strong>{object}</strong>",
+    "model.restored": "restored <strong>{object}</strong>",
+    "model.deleted": "deleted <strong>{object}</strong>",
+    "version.added": "added <strong>{object}</strong>",
+    "version.updated": "edited {fields} of <strong>{object}</strong>",
+    "version.deleted": "deleted <strong>{object}</strong>",
+    "alias.set": (
+        "moved <strong>@{alias}</strong> of <strong>{object}</strong>: {before} → version {after}"
+    ),
+    "alias.deleted": "deleted <strong>@{alias}</strong> of <strong>{object}</strong> ({before})",
+    "grant.given": "shared <strong>{object}</strong> with <strong>{person}</strong>",
+    "grant.revoked": "stopped sharing <strong>{object}</strong> with <strong>{person}</strong>",
+    "member.added": "let in <strong>{object}</strong> as {after}",
+    "member.role_changed": "changed the role of <strong>{object}</strong>: {before} → {after}",
+    "member.removed": "removed <strong>{object}</strong>, who was {before}",
+    "tenant.created": "created the team",
+    "tenant.updated": "edited the team's {fields}",
+    "tenant.suspended": "suspended the team",
+    "tenant.resumed": "resumed the team",
+    "access.denied": "was refused: {needed} was needed",
+}
+
+
+def _side(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return value if isinstance(value, str) else "none"
+
+
+def _fields(changes: dict[str, Any]) -> list[str]:
+    after = changes.get("to")
+    return sorted(after) if isinstance(after, dict) else []
