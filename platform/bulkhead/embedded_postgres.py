@@ -136,7 +136,7 @@ def ensure_running(data_dir: Path) -> Urls:
             urls = _urls(home)
         except BaseException:
             if known is None:
-                os.close(lock)
+                _leave(home, lock)
             raise
         if not _memberships:
             atexit.register(_leave_all)
@@ -145,16 +145,23 @@ def ensure_running(data_dir: Path) -> Urls:
 
 
 def _leave_all() -> None:
-    """At the end of this process: stop each server that nobody else uses."""
+    """Leave every server at the end of this process."""
     with _guard:
         while _memberships:
             home, membership = _memberships.popitem()
-            # With the start's lock held nobody can be about to start it. The kernel gives us the
-            # exclusive lock only if no other process holds the shared one.
-            with contextlib.suppress(OSError), _locked(home / "starting"):
-                fcntl.flock(membership.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _stop(home)
-            os.close(membership.lock)
+            _leave(home, membership.lock)
+
+
+def _leave(home: Path, lock: int) -> None:
+    """Stop using a server, and stop it if nobody else uses it."""
+    # While we hold the lock on starting, nobody is about to start the server. The kernel gives
+    # us the exclusive lock only if no other process holds the shared one.
+    with contextlib.suppress(OSError), _locked(home / "starting"):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _stop(home)
+        finally:
+            os.close(lock)
 
 
 def _forget_in_child() -> None:
@@ -488,9 +495,11 @@ def _make_socket_folder(home: Path, account: _Account) -> Path:
     if folder.is_symlink():
         shutil.rmtree(folder.readlink(), ignore_errors=True)
         folder.unlink()
+    elif folder.exists():  # a killed server leaves its lock file, which stops the next
+        shutil.rmtree(folder)
     made = folder
     if _fits(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700)
     else:
         parents = (Path("/tmp"), Path(tempfile.gettempdir()))  # noqa: S108 - mkdtemp is exclusive
         made = Path(
@@ -544,8 +553,14 @@ def _start_server(home: Path, account: _Account, programs: Path) -> None:
             failure="PostgreSQL does not start",
         )
     except EmbeddedPostgresError as error:
-        said = log.read_text(errors="replace") if log.exists() else ""
-        raise EmbeddedPostgresError(f"{error}\n{said}".strip()) from None
+        logs = [log, *(log.parent / "log").glob("*.log")]
+        last = max((path for path in logs if path.exists()), key=_changed, default=None)
+        said = last.read_text(errors="replace").splitlines()[-5:] if last else []
+        raise EmbeddedPostgresError("\n".join([str(error), *said])) from None
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _make_roles(home: Path, programs: Path) -> None:

@@ -1,0 +1,120 @@
+# Everything a developer types. `make run` and `make test` need Python 3.11 or newer, and nothing
+# else: they set up what is missing in .venv, and do it again when a lock file has changed.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PORT ?= 8000
+DATA_DIR ?= var
+WORKERS ?= 2
+export PORT DATA_DIR WORKERS
+# Tests keep their server apart from the one with your data.
+TEST = DATA_DIR="$(DATA_DIR)/test" $(PYTHON) -m pytest
+TEMPLATES = $$(git ls-files --cached --others --exclude-standard '*.html')
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+BROWSER_PACKAGES := chromium fonts-inter fonts-dejavu-core fonts-liberation
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench lock clean browser
+
+help: ## List what can be typed
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s%s\n", $$1, $$2}' Makefile
+
+run: $(VENV)/run-ready ## Serve the demo at 127.0.0.1:PORT (8000), data in DATA_DIR (var)
+	@exec $(PYTHON) manage.py serve --demo
+
+test: lint browser ## Check the code, then run all tests
+	@$(TEST)
+	@$(TEST) tests/browser
+
+lint: $(VENV)/test-ready ## Check format, style, types, templates and the direction of imports
+	@$(PYTHON) -m ruff format --check --quiet
+	@$(PYTHON) -m ruff check --quiet
+	@$(PYTHON) -m mypy --no-error-summary
+	@$(PYTHON) -m djade --check --target-version 5.2 $(TEMPLATES)
+	@$(PYTHON) -m djlint --check --lint --quiet $(TEMPLATES)
+	@PYTHONPATH=platform:. $(PYTHON) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+
+format: $(VENV)/test-ready ## Format the code and the templates
+	@$(PYTHON) -m ruff check --quiet --fix-only
+	@$(PYTHON) -m ruff format --quiet
+	@$(PYTHON) -m djade --target-version 5.2 $(TEMPLATES)
+	@$(PYTHON) -m djlint --reformat --quiet $(TEMPLATES)
+
+bench: $(VENV)/test-ready ## Measure the figures of the README
+	@$(TEST) --capture=no tests/benchmarks
+
+clean: ## Remove .venv and what tools left behind; your data in DATA_DIR stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- Locked packages: exact versions and the hashes of their files ---
+
+# No settings of this machine's pip: the lock files must be the same wherever they are made.
+LOCK = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
+	$(PYTHON) -m piptools compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	--no-emit-options
+WANTED = $(PYTHON) -c 'import sys, tomllib; \
+	wanted = tomllib.load(open("pyproject.toml", "rb")); \
+	groups = [wanted["dependency-groups"][name] for name in sys.argv[1:]]; \
+	print(*wanted["project"]["dependencies"], *sum(groups, []), sep="\n")'
+
+lock: $(VENV)/test-ready ## Lock the newest versions that pyproject.toml allows
+	$(WANTED) | $(LOCK) --output-file requirements.txt -
+	$(WANTED) dev | $(LOCK) --constraint requirements.txt --output-file requirements-dev.txt -
+
+# --- Setting up ---
+
+# Touched when all packages of the lock file are there; made anew when .venv no longer works.
+ifneq ($(shell $(PYTHON) -c 'print(1)' 2>/dev/null),1)
+.PHONY: $(VENV)/run-ready $(VENV)/test-ready
+endif
+INSTALL = $(PYTHON) -m pip install -qq --disable-pip-version-check --no-input --require-hashes
+
+$(VENV)/run-ready: requirements.txt
+	@$(MAKE_VENV)
+	@echo "Installing the packages of $< in $(VENV) …"
+	@$(INSTALL) -r $<
+	@touch $@
+
+$(VENV)/test-ready: requirements-dev.txt
+	@$(MAKE_VENV)
+	@echo "Installing the packages of $< in $(VENV) …"
+	@$(INSTALL) -r $<
+	@touch $@
+
+define MAKE_VENV
+$(PYTHON) -c '' 2>/dev/null && exit 0; \
+for name in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		found=$$name; break; \
+	fi; \
+done; \
+if [ -z "$${found-}" ]; then \
+	echo 'Bulkhead needs Python 3.11 or newer, and there is none here: please install it.' >&2; \
+	exit 1; \
+fi; \
+echo "Making $(VENV) with $$($$found --version) …"; \
+if ! $$found -c 'import ensurepip, venv' 2>/dev/null; then \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		package=$$($$found -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		apt-get -qq update && apt-get -qq install --yes "$$package" >/dev/null; \
+	else \
+		echo "Python's module venv is missing here: please install it (package python3-venv)." >&2; \
+		exit 1; \
+	fi; \
+fi; \
+$$found -m venv --clear $(VENV)
+endef
+
+browser:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing Chromium for the browser tests …'; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+			apt-get -qq install --yes --no-install-recommends $(BROWSER_PACKAGES) >/dev/null; \
+	else \
+		echo 'The browser tests need Chromium: please install it' >&2; \
+		echo '(on Debian: apt-get install $(BROWSER_PACKAGES)).' >&2; \
+		exit 1; \
+	fi
