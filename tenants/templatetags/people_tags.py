@@ -38,7 +38,8 @@ def initials(name: str) -> str:
 @register.filter
 def in_words(event: AuditEvent) -> str:
     """Say what happened, without who and when."""
-    words = SENTENCES.get(event.action)
+    first = event.action == "alias.set" and event.changes.get("from") is None
+    words = SENTENCES.get("alias.set first" if first else event.action)
     if words is None:
         return f"{event.action.replace('.', ' ').replace('_', ' ')} {event.object_label}"
     changes = event.changes
@@ -65,9 +66,13 @@ SENTENCES = {
     "version.updated": "edited {fields} of <strong>{object}</strong>",
     "version.deleted": "deleted <strong>{object}</strong>",
     "alias.set": (
-        "moved <strong>@{alias}</strong> of <strong>{object}</strong>: {before} → version {after}"
+        "moved <strong>@{alias}</strong> of <strong>{object}</strong>: "
+        "version {before} → version {after}"
     ),
-    "alias.deleted": "deleted <strong>@{alias}</strong> of <strong>{object}</strong> ({before})",
+    "alias.set first": (
+        "set <strong>@{alias}</strong> of <strong>{object}</strong> to version {after}"
+    ),
+    "alias.deleted": "deleted <strong>@{alias}</strong> of <strong>{object}</strong>, which was version {before}",
     "grant.given": "shared <strong>{object}</strong> with <strong>{person}</strong>",
     "grant.revoked": "stopped sharing <strong>{object}</strong> with <strong>{person}</strong>",
     "member.added": "let in <strong>{object}</strong> as {after}",
