@@ -9,7 +9,7 @@ WORKERS ?= 2
 export PORT DATA_DIR WORKERS
 # Tests keep their server apart from the one with your data.
 TEST = DATA_DIR="$(DATA_DIR)/test" $(PYTHON) -m pytest
-TEMPLATES = $$(git ls-files --cached --others --exclude-standard '*.html')
+TEMPLATES = $(shell find templates -name '*.html')
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 BROWSER_PACKAGES := chromium fonts-inter fonts-dejavu-core fonts-liberation
 
@@ -30,15 +30,15 @@ lint: $(VENV)/test-ready ## Check format, style, types, templates and the direct
 	@$(PYTHON) -m ruff format --check --quiet
 	@$(PYTHON) -m ruff check --quiet
 	@$(PYTHON) -m mypy --no-error-summary
-	@$(PYTHON) -m djade --check --target-version 5.2 $(TEMPLATES)
-	@$(PYTHON) -m djlint --check --lint --quiet $(TEMPLATES)
-	@PYTHONPATH=platform:. $(PYTHON) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+	@$(VENV)/bin/djade --check --target-version 5.2 $(TEMPLATES)
+	@$(PYTHON) -m djlint --lint --quiet $(TEMPLATES)
+	@PYTHONPATH=platform:. $(PYTHON) -c \
+		'from importlinter.cli import lint_imports_command as lint; lint(["--no-cache", "--no-logo"])'
 
 format: $(VENV)/test-ready ## Format the code and the templates
 	@$(PYTHON) -m ruff check --quiet --fix-only
 	@$(PYTHON) -m ruff format --quiet
-	@$(PYTHON) -m djade --target-version 5.2 $(TEMPLATES)
-	@$(PYTHON) -m djlint --reformat --quiet $(TEMPLATES)
+	@$(VENV)/bin/djade --target-version 5.2 $(TEMPLATES)
 
 bench: $(VENV)/test-ready ## Measure the figures of the README
 	@$(TEST) --capture=no tests/benchmarks
