@@ -72,7 +72,9 @@ SENTENCES = {
     "alias.set first": (
         "set <strong>@{alias}</strong> of <strong>{object}</strong> to version {after}"
     ),
-    "alias.deleted": "deleted <strong>@{alias}</strong> of <strong>{object}</strong>, which was version {before}",
+    "alias.deleted": (
+        "deleted <strong>@{alias}</strong> of <strong>{object}</strong>, which was version {before}"
+    ),
     "grant.given": "shared <strong>{object}</strong> with <strong>{person}</strong>",
     "grant.revoked": "stopped sharing <strong>{object}</strong> with <strong>{person}</strong>",
     "member.added": "let in <strong>{object}</strong> as {after}",
