@@ -1,0 +1,27 @@
+"""Finding what a command's arguments name, or saying in one sentence that it is not there."""
+
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError
+
+from tenants.models import Tenant, User
+
+
+def team(slug: str) -> Tenant:
+    """Return the team of that slug."""
+    tenant = Tenant.objects.filter(slug=slug).first()
+    if tenant is None:
+        raise CommandError(f"There is no team {slug}.")
+    return tenant
+
+
+def person(username: str) -> User:
+    """Return the account of that user name."""
+    user = User.objects.filter(username=username).first()
+    if user is None:
+        raise CommandError(f"There is no account {username}.")
+    return user
+
+
+def as_command_error(error: ValidationError) -> CommandError:
+    """Return a refused value's message as a command's error."""
+    return CommandError(" ".join(error.messages))
