@@ -35,8 +35,8 @@ def validate_slug_is_free_to_use(slug: str) -> None:
 class User(AbstractUser):
     """A person. Being a superuser opens the platform's pages and no tenant's data."""
 
-    #: Rows of these apps belong to tenants: only a role or a grant gives a right to them.
-    TENANT_DATA = frozenset({"models_registry"})
+    #: How permissions on what belongs to tenants begin: only a role or a grant gives them.
+    TENANT_DATA = ("models_registry.", "tenants.manage_members")
 
     objects: ClassVar[UserManager[Self]] = UserManager()
 
@@ -48,22 +48,23 @@ class User(AbstractUser):
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """Tell whether the person may do ``perm``, to ``obj`` if one is given.
 
-        Django lets a superuser do everything before any backend is asked; here the backends are
-        asked about tenants' data, whoever it is.
+        Django lets a superuser do everything, and whoever was given a permission do it to all rows;
+        about tenants' data neither is asked, whoever it is.
         """
-        if perm.split(".", 1)[0] not in self.TENANT_DATA:
+        if not perm.startswith(self.TENANT_DATA):
             return super().has_perm(perm, obj)
         return self._ask_backends(perm, obj)
 
     def _ask_backends(self, perm: str, obj: Any) -> bool:
         from django.contrib.auth import get_backends
+        from django.contrib.auth.backends import ModelBackend
 
         if not self.is_active:
             return False
         return any(
             backend.has_perm(self, perm, obj)
             for backend in get_backends()
-            if hasattr(backend, "has_perm")
+            if hasattr(backend, "has_perm") and not isinstance(backend, ModelBackend)
         )
 
 

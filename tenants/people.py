@@ -88,6 +88,8 @@ def add_member(
     actor: User | None = None,
 ) -> Membership:
     """Let ``user`` into ``tenant``; raises ValidationError if they are in it already."""
+    # The tenant's row orders two who add the same person at the same time.
+    Tenant.objects.select_for_update().get(pk=tenant.pk)
     membership = Membership(
         tenant=tenant, user=user, role=role, reason=reason, expires_at=expires_at
     )
