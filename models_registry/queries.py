@@ -1,5 +1,6 @@
 """Every question that a page asks the registry; each list costs the same for 2 rows and for 20."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -146,6 +147,25 @@ def model_with_star(name: str) -> RegisteredModel | None:
 def _starred() -> Exists:
     mine = Bookmark.objects.filter(user_id=CurrentUserId(), starred=True)
     return Exists(mine.filter(model=OuterRef("pk")))
+
+
+#: What an alias usually means, what serves customers first; other aliases have no colour.
+ALIAS_KINDS = {
+    **dict.fromkeys(("production", "prod", "champion", "live"), "ok"),
+    **dict.fromkeys(("staging", "stage", "preprod"), "warn"),
+    **dict.fromkeys(("challenger", "candidate", "canary", "shadow", "next"), "info"),
+}
+
+
+def ranked(aliases: Iterable[Alias]) -> list[Alias]:
+    """Sort aliases: what serves customers first, then what is about to, then the rest."""
+    order = list(ALIAS_KINDS)
+
+    def rank(alias: Alias) -> tuple[int, str]:
+        name = alias.name.lower()
+        return (order.index(name) if name in ALIAS_KINDS else len(order)), name
+
+    return sorted(aliases, key=rank)
 
 
 # --- one model -----------------------------------------------------------------------------

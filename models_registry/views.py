@@ -102,7 +102,7 @@ def model_page(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
         "versions": versions[:VERSIONS_ON_MODEL_PAGE],
         "more_versions": model.last_version > VERSIONS_ON_MODEL_PAGE,
         "latest": versions[0] if versions else None,
-        "aliases": queries.aliases_of(model),
+        "aliases": queries.ranked(queries.aliases_of(model)),
         "series": queries.metric_series(versions),
         "access": queries.access_to(model),
     }

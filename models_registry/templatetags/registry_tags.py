@@ -1,30 +1,33 @@
 """What the registry's templates need: charts, cards and chips."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django import template
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from models_registry import queries
 from models_registry.cards import Card, render
+from models_registry.models import Alias
+from models_registry.queries import ALIAS_KINDS
 
 register = template.Library()
 
 WIDTH, HEIGHT = 360, 120
 LEFT, RIGHT, TOP, BOTTOM = 8, 56, 12, 22
 
-KINDS = {
-    **dict.fromkeys(("production", "prod", "champion", "live"), "ok"),
-    **dict.fromkeys(("staging", "stage", "preprod"), "warn"),
-    **dict.fromkeys(("challenger", "candidate", "canary", "shadow", "next"), "info"),
-}
-
 
 @register.filter
 def alias_kind(name: str) -> str:
     """Return the colour class of an alias; the word itself says what it is."""
-    return KINDS.get(name.lower(), "")
+    return ALIAS_KINDS.get(name.lower(), "")
+
+
+@register.filter
+def ranked(aliases: Iterable[Alias]) -> list[Alias]:
+    """Sort aliases: what serves customers first."""
+    return queries.ranked(aliases)
 
 
 @register.filter
