@@ -367,15 +367,15 @@ def test_a_grantee_reads_the_shared_model_and_nothing_else(full: World, with_alp
 
 
 @pytest.mark.parametrize("with_alpha", [True, False], ids=["with a team", "with a person"])
-@pytest.mark.parametrize("table", [MODELS, VERSIONS, ALIASES, USER_GRANTS, GROUP_GRANTS])
-def test_a_grantee_cannot_write_the_shared_model(full: World, with_alpha: bool, table: str) -> None:
+def test_a_grantee_cannot_write_the_shared_model(full: World, with_alpha: bool) -> None:
     model = _share(full, with_alpha=with_alpha)
     act(full.alpha, full.alice)
     gamma = full.gamma.pk
-    assert _attempt(f"UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = %s", gamma) == 0
-    assert _attempt(f"DELETE FROM {table} WHERE tenant_id = %s", gamma) == 0
+    for table in TABLES:
+        for sql in (f"UPDATE {table} SET tenant_id = tenant_id", f"DELETE FROM {table}"):
+            assert _attempt(f"{sql} WHERE tenant_id = %s", gamma) == 0
     assert rows(f"SELECT id FROM {MODELS} WHERE id = %s FOR SHARE", model.pk) == []
-    if table in (VERSIONS, ALIASES):
+    for table in (VERSIONS, ALIASES):
         for tenant, state in ((gamma, FORBIDDEN), (full.alpha.pk, FOREIGN_KEY_VIOLATION)):
             refused(
                 COPY_ROW.format(table=table),
@@ -383,11 +383,10 @@ def test_a_grantee_cannot_write_the_shared_model(full: World, with_alpha: bool, 
                 state=state,
             )
     # A grantee cannot pass the grant on.
-    if table in (USER_GRANTS, GROUP_GRANTS):
+    for table, grantee in ((USER_GRANTS, full.bob.pk), (GROUP_GRANTS, full.alpha.group_id)):
         refused(
             COPY_ROW.format(table=table),
-            f'{{"content_object_id": "{model.pk}", "{_grantee(table)}": '
-            f"{full.bob.pk if table == USER_GRANTS else full.alpha.group_id}}}",
+            f'{{"content_object_id": "{model.pk}", "{_grantee(table)}": {grantee}}}',
             state=FOREIGN_KEY_VIOLATION,
         )
 
