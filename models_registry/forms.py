@@ -11,6 +11,8 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from models_registry import validators
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.queries import SORTS, ModelFilter
+from tenants.models import Tenant
+from tenants.scope import current_tenant_id
 
 
 class PairsField(forms.CharField):
@@ -251,6 +253,34 @@ SHOWS = [
     ("archived", "Archived"),
     ("all", "All"),
 ]
+
+
+class ShareForm(forms.Form):
+    """Sharing with a team by its address, which nobody can guess: the team itself gives it out.
+
+    By name, the form would tell which teams there are.
+    """
+
+    address = forms.UUIDField(
+        label="The team's sharing address",
+        help_text="Ask a member of that team: it stands on their page “Shared with us”.",
+        error_messages={"invalid": "This is not a team's address; nothing was shared."},
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def clean_address(self) -> Tenant:
+        """Return the team at that address; one's own is as wrong as none."""
+        team = Tenant.objects.filter(pk=self.cleaned_data["address"]).first()
+        if team is None or team.pk == current_tenant_id():
+            raise ValidationError("No other team has this address; nothing was shared.")
+        return team
+
+
+class UnshareForm(forms.Form):
+    """Taking a grant back, from a team or from a person."""
+
+    team = forms.UUIDField(required=False)
+    person = forms.IntegerField(required=False, min_value=1)
 
 
 class FilterForm(forms.Form):

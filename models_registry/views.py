@@ -25,9 +25,12 @@ from models_registry.forms import (
     EditVersionForm,
     FilterForm,
     RegisterForm,
+    ShareForm,
+    UnshareForm,
     VerbForm,
 )
 from models_registry.models import ModelVersion, RegisteredModel
+from tenants import access
 from tenants.access import member
 from tenants.paging import InvalidCursor, paginate
 from tenants.scope import current_scope
@@ -176,6 +179,40 @@ def model_access(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     model = _model(name)
     context = {"model": model, "access": queries.access_to(model)}
     return render(request, "models_registry/model_access.html", context)
+
+
+@member("models_registry.share_registeredmodel")
+@require_get_or_post
+def share_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Share the model, read-only, with the team whose address is given."""
+    model = _model(name)
+    form = ShareForm(request.POST or None)
+    if form.is_valid():
+        team = form.cleaned_data["address"]
+        access.share(model, with_tenant=team)
+        messages.success(request, f"{team.name} can read {model.name} now.")
+        return redirect("model_access", tenant, name)
+    return _form(request, "models_registry/share_model.html", form, model=model)
+
+
+@member("models_registry.share_registeredmodel")
+@require_POST
+def unshare_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Take a grant back; the team or the person is out at the next request."""
+    model = _model(name)
+    form = UnshareForm(request.POST)
+    if not form.is_valid():
+        raise Http404
+    granted = queries.access_to(model)
+    for team in granted.teams:
+        if team.pk == form.cleaned_data["team"]:
+            access.unshare(model, with_tenant=team)
+            messages.success(request, f"{team.name} can no longer read {model.name}.")
+    for grant in granted.people:
+        if grant.user_id == form.cleaned_data["person"]:
+            access.unshare(model, with_user=grant.user)
+            messages.success(request, f"{grant.user.display_name} can no longer read {model.name}.")
+    return redirect("model_access", tenant, name)
 
 
 @member
