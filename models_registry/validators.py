@@ -13,7 +13,8 @@ KEY_LENGTH = 250
 TAG_VALUE_LENGTH = 5000
 PARAM_VALUE_LENGTH = 6000
 DESCRIPTION_LENGTH = 5000
-CARD_LENGTH = 200_000
+# Rendering is quadratic at worst: the most hostile card of this length takes about a second.
+CARD_LENGTH = 30_000
 SOURCE_LENGTH = 500
 RUN_ID_LENGTH = 32
 ALIAS_LENGTH = 255

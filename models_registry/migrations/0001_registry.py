@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                     models.TextField(
                         blank=True,
                         help_text="The model card: Markdown, with YAML front matter if you like.",
-                        max_length=200000,
+                        max_length=30000,
                     ),
                 ),
                 ("tags", models.JSONField(blank=True, default=dict)),
