@@ -24,7 +24,7 @@ from tenants.models import SLUG, Membership, Tenant, User
 from tenants.scope import tenant_scope
 
 #: How many models are compared with what is there at a time.
-CHUNK = 500
+CHUNK = 100
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 

@@ -36,7 +36,8 @@ class Command(BaseCommand):
             self.stdout.write(str(report))
             if dry_run or options["verbosity"] > 1:
                 for done, names in (("created", report.created), ("updated", report.updated)):
-                    self.stdout.writelines(f"  {done} {importing.printable(n)}" for n in names)
+                    for name in names:
+                        self.stdout.write(f"  {done} {importing.printable(name)}")
         if dry_run:
             self.stdout.write("This was a dry run: nothing was changed.")
 

@@ -49,7 +49,7 @@ class Command(BaseCommand):
         if expires is not None and expires <= timezone.now():
             raise CommandError("--expires is in the past.")
         try:
-            user = self._user(options)
+            user = account(options["username"], options["email"], create=options["create"])
             if not user.is_active:
                 raise CommandError(f"The account {user.username} is deactivated.")
             people.add_member(
@@ -59,27 +59,40 @@ class Command(BaseCommand):
             raise lookup.as_command_error(error) from None
         until = f" until {expires:%Y-%m-%d %H:%M} UTC" if expires else ""
         self.stdout.write(f"{user.username} is {options['role']} of {tenant.slug}{until}.")
+        if not user.has_usable_password():
+            self.stdout.write("The account has no password, so nobody can sign in with one.")
 
-    def _user(self, options: dict[str, Any]) -> User:
-        username = options["username"]
-        if not options["create"] or User.objects.filter(username=username).exists():
-            return lookup.person(username)
-        user = User(username=username, email=User.objects.normalize_email(options["email"]))
-        try:
-            password = env.secret("BULKHEAD_PASSWORD")
-        except ImproperlyConfigured as error:
-            raise CommandError(str(error)) from None
-        if password is None and sys.stdin.isatty():
-            password = ask()
-        if password:
-            validate_password(password, user)
-        user.set_password(password or None)
-        user.full_clean()
-        user.save(force_insert=True)
-        audit.record_account("account_created", user, changes={"by": "system"})
-        means = "" if password else "; it has no password and cannot sign in with one"
-        self.stdout.write(f"Made the account {username}{means}.")
-        return user
+
+def account(username: str, email: str, *, create: bool) -> User:
+    """Return the account of that user name, made if it may be."""
+    if not create or User.objects.filter(username=username).exists():
+        return lookup.person(username)
+    user = User(username=username, email=User.objects.normalize_email(email))
+    password = new_password()
+    if password:
+        validate_password(password, user)
+    user.set_password(password or None)
+    user.full_clean()
+    user.save(force_insert=True)
+    audit.record_account("account_created", user, changes={"by": "system"})
+    return user
+
+
+def new_password() -> str | None:
+    """Return the new account's password: the environment's, or what is typed; None for none."""
+    try:
+        password = env.secret("BULKHEAD_PASSWORD")
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from None
+    if password is not None or not sys.stdin.isatty():
+        return password
+    try:
+        password = getpass("Password (empty for none): ")
+        if password and getpass("The same again: ") != password:
+            raise CommandError("These were two different passwords.")
+    except EOFError:
+        raise CommandError("No password was typed.") from None
+    return password
 
 
 def moment(text: str) -> datetime:
@@ -89,11 +102,3 @@ def moment(text: str) -> datetime:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise CommandError(f"--expires {text} is no date such as 2026-12-31.") from None
-
-
-def ask() -> str:
-    """Ask for a password at the terminal; an empty one means that there shall be none."""
-    password = getpass("Password (empty for none): ")
-    if password and getpass("The same again: ") != password:
-        raise CommandError("These were two different passwords.")
-    return password
