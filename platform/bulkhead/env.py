@@ -54,6 +54,8 @@ def secret(name: str) -> str | None:
     value, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
     if value is not None and path is not None:
         raise ImproperlyConfigured(f"Both {name} and {name}_FILE are set; set one of them.")
+    if value == "":
+        raise ImproperlyConfigured(f"{name} is empty.")
     if path is None:
         return value
     try:

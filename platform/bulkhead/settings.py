@@ -36,8 +36,9 @@ def database(variable: str, url: str) -> dict[str, Any]:
     """Return Django's description of the PostgreSQL database that ``url`` names."""
     try:
         parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise ImproperlyConfigured(f"{variable} is not a PostgreSQL address: {error}") from None
+    except psycopg.ProgrammingError:
+        # The error repeats the address, and a password is part of that.
+        raise ImproperlyConfigured(f"{variable} is not a PostgreSQL address.") from None
     named = {key: str(parts.pop(key, "")) for key in ("user", "password", "host", "port", "dbname")}
     for key in ("user", "dbname"):
         if not named[key]:
@@ -62,9 +63,13 @@ OWNER_URL = env.secret("DATABASE_OWNER_URL")
 EMBEDDED_DATABASE = WEB_URL is None
 
 SITE_URL = env.text("BULKHEAD_URL", "http://127.0.0.1:8000").rstrip("/")
-if urlsplit(SITE_URL).scheme not in {"http", "https"} or not urlsplit(SITE_URL).hostname:
+try:
+    SITE = urlsplit(SITE_URL)
+except ValueError:  # brackets without an IPv6 address in them
+    SITE = urlsplit("")
+if SITE.scheme not in {"http", "https"} or not SITE.hostname:
     raise ImproperlyConfigured(f"BULKHEAD_URL={SITE_URL!r} is not an http or https address.")
-HTTPS = SITE_URL.startswith("https://")
+HTTPS = SITE.scheme == "https"
 
 # Only a machine that keeps its own database may invent its own key: with several machines
 # each would sign with another, and sessions would end at every change of machine.
@@ -75,7 +80,7 @@ if not SECRET_KEY:
     SECRET_KEY = kept_secret(DATA_DIR / "secret-key")
 
 ALLOWED_HOSTS = env.words("BULKHEAD_HOSTS", "127.0.0.1,localhost,[::1]")
-ALLOWED_HOSTS.append(urlsplit(SITE_URL).hostname or "")
+ALLOWED_HOSTS.append(SITE.hostname)
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
 
 # The embedded server is started when a connection is first opened; see bulkhead.postgresql.
