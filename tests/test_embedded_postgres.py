@@ -42,19 +42,20 @@ class Program:
         """The addresses it got; waits for them."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, self.failure
+        assert line, self.process.communicate()
         urls: dict[str, str] = json.loads(line)
         return urls
 
-    @property
-    def failure(self) -> str:
-        """What it wrote as its last words."""
-        assert self.process.stderr is not None
-        return self.process.stderr.read()
-
     def end(self) -> None:
-        """Let it end as programs end."""
-        self.process.communicate(timeout=60)
+        """Let it end as programs end, with nothing to complain about."""
+        assert self.process.communicate(timeout=60) == ("", "")
+        assert self.process.returncode == 0
+
+    def end_refused(self) -> str:
+        """Return the last words of one that gets no server."""
+        said, failure = self.process.communicate(timeout=60)
+        assert (said, self.process.returncode) == ("", 1)
+        return failure
 
     def kill(self) -> None:
         """End it without a chance to clean up."""
@@ -239,9 +240,7 @@ def test_another_user_of_the_machine_gets_nowhere(
     # The folders above must not be what keeps them out; pytest's are private to their user.
     for folder in (data_dir, *data_dir.parents[:2]):
         folder.chmod(folder.stat().st_mode | 0o055)
-    stranger = run(data_dir, AS_A_STRANGER)
-    stranger.end()
-    assert stranger.process.returncode == 0
+    run(data_dir, AS_A_STRANGER).end()
 
 
 def test_the_last_one_out_stops_the_server(tmp_path: Path) -> None:
@@ -355,9 +354,7 @@ def test_a_role_that_may_do_too_much_stops_the_start(tmp_path: Path) -> None:
     with using(tmp_path), connect_as_superuser(tmp_path) as connection:
         connection.execute("ALTER ROLE bulkhead_web BYPASSRLS")
     refused = run(tmp_path)
-    assert "bulkhead_web may do too much" in refused.failure
-    refused.end()
-    assert refused.process.returncode == 1
+    assert "bulkhead_web may do too much" in refused.end_refused()
     assert postmaster(tmp_path) is None
 
 
@@ -366,6 +363,5 @@ def test_lost_passwords_are_named(tmp_path: Path) -> None:
         pass
     (tmp_path / "postgres" / "passwords.json").unlink()
     refused = run(tmp_path)
-    assert "passwords.json is missing" in refused.failure
-    refused.end()
+    assert "passwords.json is missing" in refused.end_refused()
     assert postmaster(tmp_path) is None

@@ -124,7 +124,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             server.signal(signal.SIGTERM, group=False)
             server.process.wait(60)
     if (tmp_path / "data").exists():
-        manage(tmp_path / "data", "shell", "-c", "pass")  # the last one out stops the database
+        manage(tmp_path / "data", "check", "--database=default")  # the last one out stops it
 
 
 def test_ctrl_c_stops_everything(serve: Serve) -> None:

@@ -30,6 +30,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -154,14 +155,29 @@ def _leave_all() -> None:
 
 def _leave(home: Path, lock: int) -> None:
     """Stop using a server, and stop it if nobody else uses it."""
-    # While we hold the lock on starting, nobody is about to start the server. The kernel gives
-    # us the exclusive lock only if no other process holds the shared one.
-    with contextlib.suppress(OSError), _locked(home / "starting"):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _stop(home)
-        finally:
-            os.close(lock)
+    try:
+        # With the lock on starting held, nobody is about to start the server, and those who
+        # leave do so one by one. The kernel gives us the exclusive lock only if no other
+        # process holds the shared one.
+        with _locked(home / "starting"):
+            try:
+                if _is_alone(lock):
+                    _stop(home)
+            finally:
+                os.close(lock)
+    except FileNotFoundError:
+        pass  # the data folder was removed, and then the server stops by itself
+    except (OSError, EmbeddedPostgresError) as error:
+        print(f"The database in {home} goes on running: {error}", file=sys.stderr)  # noqa: T201
+
+
+def _is_alone(lock: int) -> bool:
+    """Tell whether no other process holds the lock of a server's users; then nobody gets it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _forget_in_child() -> None:
@@ -602,7 +618,7 @@ def _make_roles(home: Path, programs: Path) -> None:
 
 def _stop(home: Path) -> None:
     """Stop the server: open transactions are rolled back, everything committed is on disk."""
-    with contextlib.suppress(EmbeddedPostgresError, KeyError):  # it has stopped already
+    if (home / "data" / "postmaster.pid").exists():
         _run(
             _account(make=False),
             _programs() / "pg_ctl",

@@ -113,7 +113,7 @@ def prepare(*, demo: bool) -> list[str]:
     """Bring database and static files up to date; return the demo's sign-ins, a line each."""
     call_command("migrate", verbosity=0)
     sign_ins = io.StringIO()
-    call_command("check", databases=["default"], stdout=io.StringIO())
+    call_command("check", databases=["default"], stderr=io.StringIO())
     if demo:
         call_command("load_demo", stdout=sign_ins)
     collect_static_files()
@@ -128,6 +128,7 @@ def collect_static_files() -> None:
     digest = hashlib.sha256(json.dumps(sorted(_static_sources())).encode()).hexdigest()
     if root.exists() and stamp.exists() and stamp.read_text() == digest:
         return
+    stamp.unlink(missing_ok=True)
     call_command("collectstatic", interactive=False, clear=True, verbosity=0)
     stamp.write_text(digest)
 
@@ -207,6 +208,7 @@ def announce(write: Callable[[str], Any], host: str, port: int, sign_ins: list[s
         for line in sign_ins:
             write(f"  {line}")
     write("Ctrl-C stops it.")
+    sys.stdout.flush()  # into a file or a pipe it would wait for the end
 
 
 def answers(url: str) -> bool:
