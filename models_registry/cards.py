@@ -28,6 +28,7 @@ CLASSES = {
     "th": {"align-left", "align-center", "align-right"},
 }
 FRONT_MATTER_LENGTH = 20_000
+FRONT_MATTER_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,31 @@ def _facts(front: str) -> tuple[list[tuple[str, str]], str]:
     if len(front) > FRONT_MATTER_LENGTH:
         return [], f"The front matter is longer than {FRONT_MATTER_LENGTH:,} characters."
     try:
-        # Aliases could make a short text expand into gigabytes; no card needs them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(front)):
-            return [], "The front matter uses YAML aliases; write the values out."
-        data = yaml.safe_load(front)
+        if problem := _costly(front):
+            return [], problem
+        # It reads every value as text: `no` stays no, and 12:30:00 does not become 45000.
+        data = yaml.load(front, Loader=yaml.BaseLoader)  # noqa: S506  # it makes texts only
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return [], f"The front matter is not valid YAML: {_reason(error)}."
     if not isinstance(data, dict):
         return [], "The front matter is not a list of names with values."
-    return [(str(key), _as_text(value)) for key, value in data.items() if value is not None], ""
+    return [(str(key), _as_text(value)) for key, value in data.items() if value], ""
+
+
+def _costly(front: str) -> str:
+    """Say what would make reading the YAML cost minutes or gigabytes; no card needs any of it.
+
+    The events come while the text is read, so what is nested too deeply is not read to its end.
+    """
+    depth = 0
+    for event in yaml.parse(front, Loader=yaml.BaseLoader):
+        if isinstance(event, yaml.AliasEvent):
+            return "The front matter uses YAML aliases; write the values out."
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > FRONT_MATTER_DEPTH:
+            return f"The front matter is nested more than {FRONT_MATTER_DEPTH} levels deep."
+    return ""
 
 
 def _reason(error: Exception) -> str:
