@@ -1,0 +1,159 @@
+"""Two installations of the product on one database server: many rows in one, few in the other.
+
+Their databases are kept for the next run. They are apart from the product's own, and from the
+tests'.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WORKERS = 2
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many rows there are, and the database that holds them."""
+
+    name: str
+    teams: int
+    models: int
+    versions: int = 2
+
+    @property
+    def words(self) -> str:
+        """The size as people say it."""
+        return f"{self.teams * self.models:,} models in {self.teams:,} teams"
+
+
+@dataclass(frozen=True)
+class Site:
+    """An installation: its addresses and how its processes are told of them."""
+
+    size: Size
+    port: int
+    web_url: str
+    owner_url: str
+    environment: dict[str, str]
+
+    def manage(self, *words: str) -> None:
+        """Run a command of manage.py; it prints what it does."""
+        command = [sys.executable, "manage.py", *words]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
+
+    def python(self, module: str, *words: str) -> str:
+        """Run a module inside the product's settings and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=ROOT,
+            env=self.environment,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """Serve the site while the block runs."""
+        command = [sys.executable, "manage.py", "serve", f"--port={self.port}"]
+        with subprocess.Popen(
+            [*command, f"--workers={WORKERS}"],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+        ) as server:
+            try:
+                self._wait(server)
+                yield
+            finally:
+                server.send_signal(signal.SIGTERM)
+
+    def _wait(self, server: "subprocess.Popen[Any]") -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz"):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        raise RuntimeError("The server does not start.")
+
+
+def make_site(size: Size) -> Site:
+    """Make the installation, unless it is there; its server is not started."""
+    web, owner = _addresses()
+    database = f"bulkhead_bench_{size.name}"
+    _make_database(owner, database, str(conninfo_to_dict(web)["user"]))
+    web_url, owner_url = (make_conninfo(url, dbname=database) for url in (web, owner))
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"DATABASE_URL_FILE", "DATABASE_OWNER_URL_FILE", "BULKHEAD_SECRET_KEY_FILE"}
+    } | {
+        "DATABASE_URL": web_url,
+        "DATABASE_OWNER_URL": owner_url,
+        "BULKHEAD_SECRET_KEY": secrets.token_urlsafe(32),
+        "DATA_DIR": str(_data_dir()),
+        "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
+        "DJANGO_SETTINGS_MODULE": "bulkhead.settings",
+    }
+    site = Site(size, _free_port(), web_url, owner_url, environment)
+    site.manage("migrate", "--verbosity=0")
+    numbers = {"tenants": size.teams, "models": size.models, "versions": size.versions}
+    site.manage("generate_models", *(f"--{name}={number}" for name, number in numbers.items()))
+    return site
+
+
+def _data_dir() -> Path:
+    return Path(os.environ.get("DATA_DIR") or ROOT / "var").resolve() / "bench"
+
+
+def _addresses() -> tuple[str, str]:
+    """Return the addresses for the web role and for the owner: from outside, or embedded."""
+    sys.path.append(str(ROOT / "platform"))
+    from bulkhead import env
+    from bulkhead.embedded_postgres import ensure_running
+
+    web = env.secret("DATABASE_URL")
+    if web is None:
+        urls = ensure_running(_data_dir())
+        return urls.web, urls.owner
+    return web, env.secret("DATABASE_OWNER_URL") or web
+
+
+def _make_database(owner_url: str, name: str, web_role: str) -> None:
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        if owner.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+            return
+        database, role = sql.Identifier(name), sql.Identifier(web_role)
+        for statement in (
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'",
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC",
+            "GRANT CONNECT ON DATABASE {} TO {}",
+        ):
+            owner.execute(sql.SQL(statement).format(database, role))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
