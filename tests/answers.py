@@ -1,0 +1,28 @@
+"""Comparing answers: everything that a client gets, but for what is random by itself."""
+
+import re
+from typing import Any
+
+CSRF_TOKEN = re.compile(r"\b[A-Za-z0-9]{64}\b")
+
+
+def body(answer: Any, *said: str) -> str:
+    """Return the page without CSRF tokens, and with X for what the request itself said."""
+    text = CSRF_TOKEN.sub("TOKEN", answer.content.decode())
+    for word in said:
+        text = text.replace(word, "X")
+    return text
+
+
+def headers(answer: Any) -> dict[str, str]:
+    """Return the headers; the cookies beside them by name, with their flags."""
+    found = dict(answer.headers)
+    for name, morsel in answer.cookies.items():
+        flags = {flag: value for flag, value in morsel.items() if value and flag != "expires"}
+        found[f"Set-Cookie: {name}"] = f"{bool(morsel.value)} {sorted(flags.items())}"
+    return found
+
+
+def whole(answer: Any, *said: str) -> tuple[int, dict[str, str], str]:
+    """Return status, headers and body: what must be equal where nothing may be told apart."""
+    return answer.status_code, headers(answer), body(answer, *said)
