@@ -113,7 +113,7 @@ def prepare(*, demo: bool) -> list[str]:
     """Bring database and static files up to date; return the demo's sign-ins, a line each."""
     call_command("migrate", verbosity=0)
     sign_ins = io.StringIO()
-    call_command("check", databases=["default"], stderr=io.StringIO())
+    call_command("check", databases=["default"], stdout=io.StringIO())
     if demo:
         call_command("load_demo", stdout=sign_ins)
     collect_static_files()
