@@ -11,5 +11,10 @@ class ModelsRegistryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect the audit of grants."""
+        """Connect the audit of grants, and let platform admins see how much each tenant has."""
         from models_registry import grants  # noqa: F401  # imported for its receivers
+        from models_registry.models import ModelVersion, RegisteredModel
+        from tenants import usage
+
+        usage.counters["models"] = RegisteredModel.objects.count
+        usage.counters["versions"] = ModelVersion.objects.count
