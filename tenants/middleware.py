@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import resolve
 
 from tenants.access import is_platform_admin, policy_of
-from tenants.models import Membership
+from tenants.context import my_teams
 from tenants.scope import NotAMember, member_scope, scope_or_none
 
 TEAM_PATH = re.compile(r"/t/([^/]+)/")
@@ -51,7 +51,9 @@ class TenantMiddleware:
 
     def _in_admin(self, request: HttpRequest) -> HttpResponseBase:
         """Let a platform admin act for one of their own teams; without one no scope is open."""
-        slug = request.session.get(ADMIN_TEAM) or _first_team(request)
+        slugs = [membership.tenant.slug for membership in my_teams(request)]
+        chosen = request.session.get(ADMIN_TEAM)
+        slug = chosen if chosen in slugs else "".join(slugs[:1])
         try:
             with member_scope(request.user, slug, ip=client_ip(request)):  # type: ignore[arg-type]  # not anonymous
                 return self.get_response(request)
@@ -70,11 +72,6 @@ class TenantMiddleware:
         """Roll back what the view did: Django turns its exception into a page before we see it."""
         if scope_or_none() is not None:
             transaction.set_rollback(True)
-
-
-def _first_team(request: HttpRequest) -> str:
-    own = Membership.objects.active().filter(user=request.user.pk)
-    return own.values_list("tenant__slug", flat=True).first() or ""
 
 
 def is_admin_view(request: HttpRequest) -> bool:
