@@ -1,0 +1,83 @@
+"""Every address of the product, with what a POST there needs to do its work.
+
+``test_access_matrix`` fails when a URL of the product is missing here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+from django.test import Client
+
+#: How each method is sent; PUT, PATCH and DELETE are nobody's here, and must stay so.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+NOTHING = UUID(int=0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the addresses point at: a team, its models, and a model shared with it."""
+
+    team: str
+    model: str = "fraud"
+    archived: str = "ALPHA own"
+    shared: UUID = NOTHING
+    other_team: UUID = NOTHING
+    person: int = 0
+
+
+def team_addresses(target: Target) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return for each URL's name the path and what to post there."""
+    team = f"/t/{target.team}/"
+    model = f"{team}models/{quote(target.model, safe='')}/"
+    archived = f"{team}models/{quote(target.archived, safe='')}/"
+    shared = f"{team}shared/{target.shared}/"
+    return {
+        "team_home": (team, {}),
+        "models": (f"{team}models/", {}),
+        "register_model": (f"{team}register/", {"name": "new"}),
+        "shared_models": (f"{team}shared/", {}),
+        "shared_model": (shared, {}),
+        "shared_version": (f"{shared}versions/1/", {}),
+        "model": (model, {}),
+        "edit_model": (f"{model}edit/", {"description": "new"}),
+        "archive_model": (f"{model}archive/", {}),
+        "restore_model": (f"{archived}restore/", {}),
+        "delete_model": (f"{archived}delete/", {"name": target.archived}),
+        "star_model": (f"{model}star/", {"on": "1"}),
+        "model_access": (f"{model}access/", {}),
+        "share_model": (f"{model}share/", {"address": target.other_team}),
+        "unshare_model": (f"{model}unshare/", {"team": target.other_team}),
+        "model_history": (f"{model}history/", {}),
+        "compare": (f"{model}compare/?v=1&v=2", {}),
+        "set_alias": (f"{model}aliases/", {"alias": "new", "version": 2}),
+        "delete_alias": (f"{model}aliases/delete/", {"alias": "champion", "expected": 1}),
+        "versions": (f"{model}versions/", {}),
+        "add_version": (f"{model}add-version/", {"source": "s3://new"}),
+        "version": (f"{model}versions/1/", {}),
+        "edit_version": (f"{model}versions/1/edit/", {"status": "READY", "description": "new"}),
+        "delete_version": (f"{model}versions/2/delete/", {"confirm": "yes"}),
+        "activity": (f"{team}activity/", {}),
+        "members": (f"{team}admin/members/", {"user": target.person, "role": "contributor"}),
+    }
+
+
+#: Addresses that belong to no team.
+PLATFORM: dict[str, tuple[str, dict[str, Any]]] = {
+    "home": ("/", {}),
+    "theme": ("/theme/", {"theme": "dark"}),
+    "health": ("/healthz", {}),
+    "account_login": ("/sign-in/", {"login": "nobody", "password": "wrong"}),
+    "account_logout": ("/sign-out/", {}),
+    "account_inactive": ("/inactive/", {}),
+}
+
+
+def call(browser: Client, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
+    """Send a request; only a POST carries data."""
+    if method == "POST":
+        return browser.post(path, data or {})
+    return browser.generic(method, path)
