@@ -41,7 +41,7 @@ format: $(VENV)/test-ready ## Format the code and the templates
 	@$(VENV)/bin/djade --target-version 5.2 $(TEMPLATES)
 
 bench: $(VENV)/test-ready ## Measure the figures of the README
-	@$(TEST) --capture=no tests/benchmarks
+	@$(PYTHON) -m tests.benchmarks
 
 clean: ## Remove .venv and what tools left behind; your data in DATA_DIR stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
