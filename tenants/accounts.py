@@ -8,7 +8,6 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from tenants import audit
-from tenants.middleware import client_ip
 from tenants.models import User
 
 
@@ -20,24 +19,20 @@ class AccountAdapter(DefaultAccountAdapter):
         return False
 
 
-def _write(action: str, request: HttpRequest | None, user: User | None) -> None:
-    audit.record_account(action, user, ip=client_ip(request) if request else None)
-
-
 @receiver(user_logged_in)
-def record_sign_in(request: HttpRequest, user: User, **kwargs: Any) -> None:
+def record_sign_in(user: User, **kwargs: Any) -> None:
     """Write that somebody signed in."""
-    _write("sign_in", request, user)
+    audit.record_account("sign_in", user)
 
 
 @receiver(user_logged_out)
-def record_sign_out(request: HttpRequest, user: User | None, **kwargs: Any) -> None:
+def record_sign_out(user: User | None, **kwargs: Any) -> None:
     """Write that somebody signed out."""
     if user is not None:
-        _write("sign_out", request, user)
+        audit.record_account("sign_out", user)
 
 
 @receiver(user_login_failed)
-def record_failed_sign_in(request: HttpRequest | None = None, **kwargs: Any) -> None:
+def record_failed_sign_in(**kwargs: Any) -> None:
     """Write that a sign-in failed; not what was typed: it may be a password."""
-    _write("sign_in_failed", request, None)
+    audit.record_account("sign_in_failed", None)

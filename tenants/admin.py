@@ -15,7 +15,6 @@ from django.utils import timezone
 
 from tenants import audit, people
 from tenants.admin_site import PlatformModelAdmin, acting
-from tenants.middleware import client_ip
 from tenants.models import AccountEvent, Membership, Tenant, User
 from tenants.usage import usage_of
 
@@ -309,7 +308,7 @@ class UserAdmin(PlatformModelAdmin, AnyUserAdmin):
         self, request: HttpRequest, action: str, user: User, changes: Mapping[str, Any]
     ) -> None:
         changes = {"by": acting(request).username, **changes}
-        audit.record_account(action, user, ip=client_ip(request), changes=changes)
+        audit.record_account(action, user, changes=changes)
 
     @admin.action(description="Deactivate selected users", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import models
 
 from tenants.models import AccountEvent, AuditEvent, User
-from tenants.scope import current_scope
+from tenants.scope import caller_address, current_scope
 
 
 def record(
@@ -31,7 +31,7 @@ def record(
         object_id=object_id if isinstance(object_id, UUID) else None,
         object_label=(label or (str(obj) if obj is not None else scope.slug))[:256],
         changes=changes or {},
-        ip=scope.ip,
+        ip=caller_address(),
     )
     return event
 
@@ -40,8 +40,9 @@ def record_account(
     action: str,
     user: User | None,
     *,
-    ip: str | None = None,
     changes: dict[str, Any] | None = None,
 ) -> AccountEvent:
     """Write what happened to an account; it belongs to no tenant."""
-    return AccountEvent.objects.create(action=action, user=user, ip=ip, changes=changes or {})
+    return AccountEvent.objects.create(
+        action=action, user=user, ip=caller_address(), changes=changes or {}
+    )

@@ -13,7 +13,7 @@ from django.urls import resolve
 
 from tenants.access import is_platform_admin, policy_of
 from tenants.context import my_teams
-from tenants.scope import NotAMember, member_scope, scope_or_none
+from tenants.scope import NotAMember, acting_from, member_scope, scope_or_none
 
 TEAM_PATH = re.compile(r"/t/([^/]+)/")
 ADMIN_PATH = "/admin/"
@@ -33,6 +33,10 @@ class TenantMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with acting_from(client_ip(request)):
+            return self._answer(request)
+
+    def _answer(self, request: HttpRequest) -> HttpResponseBase:
         team = TEAM_PATH.match(request.path_info)
         if team is not None:
             return self._in_team(request, team[1])
@@ -44,7 +48,7 @@ class TenantMiddleware:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
         try:
-            with member_scope(request.user, slug, ip=client_ip(request)):
+            with member_scope(request.user, slug):
                 return self.get_response(request)
         except NotAMember:
             raise Http404 from None
@@ -55,7 +59,7 @@ class TenantMiddleware:
         chosen = request.session.get(ADMIN_TEAM)
         slug = chosen if chosen in slugs else "".join(slugs[:1])
         try:
-            with member_scope(request.user, slug, ip=client_ip(request)):  # type: ignore[arg-type]  # not anonymous
+            with member_scope(request.user, slug):  # type: ignore[arg-type]  # not anonymous
                 return self.get_response(request)
         except NotAMember:
             return self.get_response(request)

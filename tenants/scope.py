@@ -47,10 +47,10 @@ class Scope:
     user_id: int | None = None
     role: str | None = None
     actor_label: str = ""
-    ip: str | None = None
 
 
 _scope: ContextVar[Scope | None] = ContextVar("bulkhead_scope", default=None)
+_address: ContextVar[str | None] = ContextVar("bulkhead_address", default=None)
 
 
 def current_scope() -> Scope:
@@ -64,6 +64,21 @@ def current_scope() -> Scope:
 def scope_or_none() -> Scope | None:
     """Return the open scope, or None where none is open."""
     return _scope.get()
+
+
+def caller_address() -> str | None:
+    """Return the network address that the running code acts for; None outside a request."""
+    return _address.get()
+
+
+@contextmanager
+def acting_from(address: str | None) -> Iterator[None]:
+    """Remember the caller's address for the audit log, whichever scopes are opened meanwhile."""
+    token = _address.set(address)
+    try:
+        yield
+    finally:
+        _address.reset(token)
 
 
 def current_tenant_id() -> UUID:
@@ -163,7 +178,6 @@ def tenant_scope(tenant: "Tenant", user: "User | None" = None) -> Iterator[Scope
     name, but no role is given: no permission is checked. Nothing outlives the ``with`` block,
     which is one transaction (a savepoint where one is open already).
     """
-    outer = _scope.get()
     scope = Scope(
         tenant_id=tenant.pk,
         slug=tenant.slug,
@@ -172,7 +186,6 @@ def tenant_scope(tenant: "Tenant", user: "User | None" = None) -> Iterator[Scope
         group_id=tenant.group_id,
         user_id=user.pk if user else None,
         actor_label=user.username if user else "system",
-        ip=outer.ip if outer else None,
     )
     nested = connection.in_atomic_block
     with transaction.atomic():
@@ -182,7 +195,7 @@ def tenant_scope(tenant: "Tenant", user: "User | None" = None) -> Iterator[Scope
 
 
 @contextmanager
-def member_scope(user: "User", slug: str, *, ip: str | None = None) -> Iterator[Scope]:
+def member_scope(user: "User", slug: str) -> Iterator[Scope]:
     """Act for the tenant ``slug`` as its member ``user``; raises NotAMember.
 
     A person who was removed or deactivated, or whose membership expired, is out at the next
@@ -205,7 +218,6 @@ def member_scope(user: "User", slug: str, *, ip: str | None = None) -> Iterator[
             user_id=user.pk,
             role=role,
             actor_label=username,
-            ip=ip,
         )
         with _acting(scope, nested=nested):
             yield scope

@@ -15,8 +15,8 @@ def body(answer: Any, *said: str) -> str:
 
 
 def headers(answer: Any) -> dict[str, str]:
-    """Return the headers; the cookies beside them by name, with their flags."""
-    found = dict(answer.headers)
+    """Return the headers but for the time of day; beside them the cookies, with their flags."""
+    found = {name: value for name, value in answer.headers.items() if name != "Expires"}
     for name, morsel in answer.cookies.items():
         flags = {flag: value for flag, value in morsel.items() if value and flag != "expires"}
         found[f"Set-Cookie: {name}"] = f"{bool(morsel.value)} {sorted(flags.items())}"

@@ -29,7 +29,7 @@ from tenants import people
 from tenants.access import TenantSuspended, share, unshare
 from tenants.checks import tenant_owned_models
 from tenants.models import AuditEvent, Role, User
-from tenants.scope import NoTenant, member_scope, tenant_scope
+from tenants.scope import NoTenant, acting_from, member_scope, tenant_scope
 from tests.people import HOSTILE_NAMES, World, committed, make_world
 from tests.sql import rows
 
@@ -260,7 +260,7 @@ def test_each_verb_writes_its_event(things: Things) -> None:
     before = {event.pk for event in events(world)}
     for name, verb in VERBS.items():
         with transaction.atomic():
-            with member_scope(world.alice, "team_alpha", ip=ADDRESS):
+            with acting_from(ADDRESS), member_scope(world.alice, "team_alpha"):
                 verb.call(things)
             [event] = [event for event in events(world) if event.pk not in before]
             transaction.set_rollback(True)

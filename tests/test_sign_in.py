@@ -119,9 +119,9 @@ def test_a_wrong_password_and_an_unknown_account_take_the_same_time(db: None) ->
     times: dict[str, list[float]] = {login: [] for login in STRANGERS}
     for attempt in range(3):
         for login in STRANGERS:
-            start = time.perf_counter()
+            start = time.process_time()  # our work, whatever else the machine is doing
             sign_in(login, WRONG, address=f"198.51.100.{attempt}")
-            times[login].append(time.perf_counter() - start)
+            times[login].append(time.process_time() - start)
     medians = {login: median(taken) for login, taken in times.items()}
     assert max(medians.values()) < 3 * min(medians.values()), medians
 
