@@ -1,61 +1,92 @@
 // Bulkhead's script: every page works without it. Listeners sit on the document, so that what
-// htmx swaps in needs no binding of its own.
+// htmx swaps in needs no binding of its own; loaded first, so that nothing moves once it runs.
 "use strict";
 
 document.documentElement.classList.remove("no-js");
 
-const toast = (text) => {
+const toast = (text, kind = "error") => {
   document.querySelector(".toast")?.remove();
   const box = document.createElement("div");
-  box.className = "notice error toast";
-  box.setAttribute("role", "alert");
+  box.className = `notice toast ${kind}`;
+  box.setAttribute("role", kind === "error" ? "alert" : "status");
   box.textContent = text;
   document.body.append(box);
-  setTimeout(() => box.remove(), 8000);
+  setTimeout(() => box.remove(), kind === "error" ? 8000 : 2500);
 };
 
 const copy = async (button) => {
-  const text = document.getElementById(button.dataset.copy).textContent;
-  const before = button.getAttribute("aria-label");
   try {
-    await navigator.clipboard.writeText(text);
-    button.setAttribute("aria-label", "Copied");
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    toast("Copied.", "success");
   } catch {
-    button.setAttribute("aria-label", "Copying is not allowed here");
+    toast("This browser does not allow copying; select the text instead.");
   }
-  setTimeout(() => button.setAttribute("aria-label", before), 2000);
 };
+
+// Asks before a form is sent; without this script it is sent at once, and can be taken back.
+const confirm = (form, submitter) => {
+  const dialog = document.createElement("dialog");
+  const text = document.createElement("p");
+  const buttons = document.createElement("div");
+  text.id = "confirm-text";
+  text.textContent = form.dataset.confirm;
+  dialog.setAttribute("aria-labelledby", text.id);
+  for (const [label, sends] of [["Cancel", false], ["Continue", true]]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = sends ? "button danger" : "button";
+    button.textContent = label;
+    button.addEventListener("click", () => {
+      dialog.close();
+      if (sends) {
+        form.dataset.confirmed = "";
+        form.requestSubmit(submitter);
+      }
+    });
+    buttons.append(button);
+  }
+  buttons.className = "row";
+  dialog.className = "stack";
+  dialog.append(text, buttons);
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    submitter?.focus();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+};
+
+// A key without Ctrl, Alt or Command must be possible to switch off (WCAG 2.1.4).
+const shortcuts = () => localStorage.getItem("shortcuts") !== "off";
 
 const typing = (element) => element.closest("input, textarea, select, [contenteditable]");
 
+const openSwitchers = () => document.querySelectorAll("details.switcher[open]");
+
+document.addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll("[data-shortcuts]")) box.checked = shortcuts();
+});
+
 document.addEventListener("click", (event) => {
-  const target = event.target.closest("[data-copy], [data-menu], [data-opens], [data-closes]");
-  if (!target) {
-    for (const open of document.querySelectorAll("details.switcher[open]")) {
-      if (!open.contains(event.target)) open.open = false;
-    }
-    return;
+  for (const open of openSwitchers()) {
+    if (!open.contains(event.target)) open.open = false;
   }
-  if (target.dataset.copy) copy(target);
-  if (target.dataset.menu) {
+  const target = event.target.closest("[data-copy], [data-menu]");
+  if (target?.dataset.copy) copy(target);
+  if (target?.dataset.menu) {
     const open = document.getElementById(target.dataset.menu).classList.toggle("open");
     target.setAttribute("aria-expanded", String(open));
   }
-  if (target.dataset.opens) {
-    event.preventDefault();
-    document.getElementById(target.dataset.opens).showModal();
-  }
-  if (target.hasAttribute("data-closes")) target.closest("dialog").close();
 });
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
-    for (const open of document.querySelectorAll("details.switcher[open]")) {
+    for (const open of openSwitchers()) {
       open.open = false;
       open.querySelector("summary").focus();
     }
   }
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || !shortcuts()) return;
   if (typing(event.target) || document.querySelector("dialog[open]")) return;
   const search = document.querySelector("[data-slash]");
   if (search) {
@@ -64,10 +95,30 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A select of the filters is applied at once; without this script its form has a button.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  const only = form.dataset.confirmIf;
+  if (!form.dataset.confirm || "confirmed" in form.dataset) return;
+  if (only && !new FormData(form).getAll("role").includes(only)) return;
+  event.preventDefault();
+  confirm(form, event.submitter);
+});
+
 document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-shortcuts]")) {
+    localStorage.setItem("shortcuts", event.target.checked ? "on" : "off");
+  }
+  // A select of the filters is applied at once; without this script its form has a button.
   const form = event.target.closest("form[data-auto]");
   if (form && event.target.matches("select")) form.requestSubmit();
+});
+
+// A whole page instead of a part: the session has ended, so the browser goes there itself.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { pathname, origin } = new URL(event.detail.xhr.responseURL || location.href);
+  if (origin !== location.origin || pathname !== "/sign-in/") return;
+  event.detail.shouldSwap = false;
+  location.reload();
 });
 
 document.addEventListener("htmx:responseError", (event) => {
