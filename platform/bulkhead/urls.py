@@ -7,6 +7,8 @@ from django.urls import include, path
 from bulkhead.health import health
 from tenants.access import public
 
+handler500 = "bulkhead.errors.server_error"
+
 urlpatterns = [
     path("healthz", health, name="health"),
     path("sign-in/", public(account.LoginView.as_view()), name="account_login"),
