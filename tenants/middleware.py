@@ -15,7 +15,8 @@ from tenants.access import is_platform_admin, policy_of
 from tenants.context import my_teams
 from tenants.scope import NotAMember, acting_from, member_scope, scope_or_none
 
-TEAM_PATH = re.compile(r"/t/([^/]+)/")
+# What cannot be a slug is never asked of the database, which takes no NUL for an answer.
+TEAM_PATH = re.compile(r"/t/([a-z0-9_-]{1,40})/")
 ADMIN_PATH = "/admin/"
 
 #: The session's key for the team that a platform admin has chosen inside the Django admin.

@@ -1,14 +1,15 @@
-"""Comparing answers: everything that a client gets, but for what is random by itself."""
+"""Comparing answers: all that a client gets, but for tokens and how long ago things were."""
 
 import re
 from typing import Any
 
 CSRF_TOKEN = re.compile(r"\b[A-Za-z0-9]{64}\b")
+AGO = re.compile(r"(<time [^>]*>)[^<]*")
 
 
 def body(answer: Any, *said: str) -> str:
-    """Return the page without CSRF tokens, and with X for what the request itself said."""
-    text = CSRF_TOKEN.sub("TOKEN", answer.content.decode())
+    """Return the page without tokens and distances, and with X for what the request itself said."""
+    text = AGO.sub(r"\1", CSRF_TOKEN.sub("TOKEN", answer.content.decode()))
     for word in said:
         text = text.replace(word, "X")
     return text

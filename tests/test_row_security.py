@@ -80,6 +80,7 @@ def full(world: World) -> World:
 
 
 def test_the_tests_run_as_the_web_role_which_may_switch_nothing_off(db: None) -> None:
+    """L29: neither superuser nor owner, and a member of no role that is."""
     [(name, superuser, bypass, create_role, create_db)] = rows(
         "SELECT rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb"
         "  FROM pg_roles WHERE rolname = current_user"
@@ -210,7 +211,7 @@ def _row_ids(world: World, model: type[models.Model]) -> list[uuid.UUID]:
 def test_a_reference_cannot_point_into_another_team(
     full: World, model: type[TenantOwned], field: TenantForeignKey
 ) -> None:
-    """The foreign-key check itself ignores row security: only the tenant in the key refuses."""
+    """L5, L30: a foreign-key check ignores row security: only the tenant in the key refuses."""
     table = model._meta.db_table
     theirs = _row_ids(full, field.related_model)[0]
     act(full.alpha, full.alice)
@@ -263,7 +264,7 @@ def test_an_alias_cannot_name_a_version_of_another_model(full: World) -> None:
 
 @every_table
 def test_unique_keys_start_with_the_tenant(db: None, table: str) -> None:
-    """A unique check ignores row security: it would tell a team that another has the name."""
+    """L11, L30: a unique check ignores row security and would tell that another has the name."""
     keys = rows(
         """SELECT indexrelid::regclass::text, indisprimary,
                   array(SELECT pg_get_indexdef(indexrelid, n, true)
@@ -441,7 +442,7 @@ def test_guardians_own_tables_take_no_grant(world: World) -> None:
 
 @committed
 def test_a_setting_ends_with_its_transaction() -> None:
-    """The next request on this connection, or on the pool's, starts with nothing."""
+    """L29: the next request on this connection, or on the pool's, starts with nothing."""
     world = make_world()
     pid = column("SELECT pg_backend_pid()")
     with transaction.atomic():
@@ -516,6 +517,7 @@ def test_the_web_role_can_switch_nothing_off_and_make_nothing(world: World) -> N
 
 
 def test_row_security_cannot_be_switched_off_for_a_session(world: World) -> None:
+    """L29: the query is an error, and never answered without the policies."""
     with transaction.atomic():
         act(world.alpha)
         affected("SET LOCAL row_security = off")
@@ -562,6 +564,7 @@ def test_row_security_is_forced_on_every_table_with_a_tenant(db: None) -> None:
 
 
 def test_no_function_view_or_copy_of_a_table_goes_around_row_security(db: None) -> None:
+    """L29: SECURITY DEFINER, views that run as their owner, materialized views."""
     ours = "NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"
     assert not rows(
         "SELECT proname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace"
@@ -576,6 +579,7 @@ def test_no_function_view_or_copy_of_a_table_goes_around_row_security(db: None) 
 
 @committed
 def test_the_planners_statistics_tell_nothing_of_rows() -> None:
+    """L30: most common values and histograms are of all tenants' rows."""
     make_world()
     with connections["owner"].cursor() as owner:
         owner.execute("ANALYZE")
