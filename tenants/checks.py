@@ -1,6 +1,7 @@
 """System checks: a hole in a wall is an error before the first request, not after the incident."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ ISOLATION = (
     "(tenant_id = ( SELECT (NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text))"
     '::uuid AS "nullif"))'
 )
+#: What ``shared_read`` says: nothing but what the function finds.
+SHARED = re.compile(rf"\((id|model_id) IN \( SELECT {rls.GRANTED}\(\) AS {rls.GRANTED}\)\)")
 
 
 def tenant_owned_models() -> list[type[TenantOwned]]:
@@ -105,7 +108,11 @@ def the_database_holds_its_wall(databases: Sequence[str] | None = None, **kwargs
         return []
     try:
         with connection.cursor() as cursor:
-            return [*_role_problems(cursor), *_table_problems(cursor)]
+            return [
+                *_role_problems(cursor),
+                *_table_problems(cursor),
+                *_function_problems(cursor),
+            ]
     except OperationalError as error:
         return [Error(f"The database does not answer: {error}", id="bulkhead.E006")]
 
@@ -159,5 +166,23 @@ def _is_sound(policy: tuple[str, list[str | None]]) -> bool:
     name, (command, using, with_check) = policy
     if name == rls.TENANT_ISOLATION:
         return command == "*" and using == with_check == ISOLATION
+    if name == rls.SHARED_READ:
+        return command == "r" and SHARED.fullmatch(using or "") is not None
     acting = "current_setting('bulkhead." in (using or "")
     return command == "r" and acting and " OR " not in (using or "")
+
+
+def _function_problems(cursor: Any) -> Iterable[CheckMessage]:
+    """Check the function that the policies of shared rows ask."""
+    cursor.execute(
+        "SELECT prosecdef, pg_get_userbyid(proowner) = current_user, prosrc FROM pg_proc "
+        "WHERE proname = %s AND pronamespace = 'public'::regnamespace",
+        [rls.GRANTED],
+    )
+    for as_owner, ours, body in cursor.fetchall():
+        if as_owner or ours or body.count("current_setting('bulkhead.") != 2 or " OR " in body:
+            yield Error(
+                f"The function {rls.GRANTED} finds more than what is granted to the caller.",
+                hint="Let the migrations make it, as tenants.rls.MakeGranted.",
+                id="bulkhead.E002",
+            )

@@ -159,27 +159,62 @@ class GranteeRead(_SqlOperation):
         return f"Let grantees read their rows of {self.model_name}"
 
 
-class SharedRead(_SqlOperation):
-    """Let the acting person or tenant read, never write, the rows of models granted to them.
+#: Finds the ids of what is granted to whoever is acting. A function, since PostgreSQL plans a
+#: policy's own sub-select, with the grant tables' policies in it, into every query anew.
+GRANTED = "bulkhead_granted"
 
-    ``column`` holds the shared model's id; ``grants`` are the pairs (grant table, grantee column).
+
+def granted_body(grants: list[tuple[str, str]]) -> str:
+    """Return the body of the function; ``grants`` are pairs (grant table, grantee column)."""
+    acting = {"user_id": USER, "group_id": GROUP}
+    found = " UNION ALL ".join(
+        f"SELECT content_object_id FROM public.{grant} WHERE {column} = {acting[column]}"  # noqa: S608  # names from migrations
+        for grant, column in grants
+    )
+    return f"BEGIN RETURN QUERY {found}; END"
+
+
+class MakeGranted(_SqlOperation):
+    """Make the function that SharedRead's policies call.
+
+    It runs with the caller's rights, so the grant tables' own row security holds inside it.
     """
 
-    def __init__(self, model_name: str, column: str, grants: list[tuple[str, str]]) -> None:
+    def __init__(self, model_name: str, grants: list[tuple[str, str]]) -> None:
         super().__init__(model_name)
-        self.column = column
         self.grants = grants
 
     def forwards(self, table: str) -> list[str]:
+        """Make the function."""
+        return [
+            f"CREATE FUNCTION {GRANTED}() RETURNS SETOF uuid LANGUAGE plpgsql STABLE ROWS 10 "
+            f"AS $body${granted_body(self.grants)}$body$"
+        ]
+
+    def backwards(self, table: str) -> list[str]:
+        """Drop the function."""
+        return [f"DROP FUNCTION {GRANTED}()"]
+
+    def describe(self) -> str:
+        """Say what the operation does."""
+        return "Find what is granted to whoever is acting"
+
+
+class SharedRead(_SqlOperation):
+    """Let the acting person or tenant read, never write, the rows of models granted to them.
+
+    ``column`` holds the shared model's id.
+    """
+
+    def __init__(self, model_name: str, column: str) -> None:
+        super().__init__(model_name)
+        self.column = column
+
+    def forwards(self, table: str) -> list[str]:
         """Make the policy, for reading only."""
-        acting = {"user_id": USER, "group_id": GROUP}
-        granted = " UNION ALL ".join(
-            f"SELECT content_object_id FROM {grant} WHERE {column} = {acting[column]}"  # noqa: S608  # names from migrations
-            for grant, column in self.grants
-        )
         return [
             f"CREATE POLICY {SHARED_READ} ON {table} FOR SELECT "
-            f"USING ({self.column} IN ({granted}))"
+            f"USING ({self.column} IN (SELECT {GRANTED}()))"
         ]
 
     def backwards(self, table: str) -> list[str]:

@@ -177,6 +177,40 @@ def test_a_table_without_its_wall_is_an_error() -> None:
     assert _quals("shared_read") == [shared_read]
 
 
+GRANTED = "bulkhead_granted"
+ALL = "SELECT id FROM models_registry_registeredmodel"
+
+#: Ways to let the function of the shared rows find more than was granted.
+TAMPERED = {
+    "runs as its owner": f"ALTER FUNCTION {GRANTED}() SECURITY DEFINER",
+    "finds everything": (
+        f"CREATE OR REPLACE FUNCTION {GRANTED}() RETURNS SETOF uuid LANGUAGE plpgsql STABLE"
+        f" AS $$BEGIN RETURN QUERY {ALL}; END$$"
+    ),
+    "asks for one thing or another": (
+        f"CREATE OR REPLACE FUNCTION {GRANTED}() RETURNS SETOF uuid LANGUAGE plpgsql STABLE"
+        f" AS $$BEGIN RETURN QUERY {ALL} WHERE current_setting('bulkhead.user_id') = ''"
+        " OR current_setting('bulkhead.group_id') = ''; END$$"
+    ),
+}
+
+
+@committed
+def test_a_function_that_finds_more_than_was_granted_is_an_error() -> None:
+    """The policies of shared rows ask it, so it is a part of their wall."""
+    with connections["owner"].cursor() as owner:
+        owner.execute(f"SELECT pg_get_functiondef('{GRANTED}'::regproc)")
+        restore = owner.fetchone()[0]
+        for hole, make in TAMPERED.items():
+            owner.execute(make)
+            try:
+                found = [error.id for error in _found()]
+            finally:
+                owner.execute(restore)
+            assert found == ["bulkhead.E002"], hole
+            assert _found() == [], hole
+
+
 def _quals(policy: str) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(

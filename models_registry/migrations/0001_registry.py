@@ -10,7 +10,7 @@ from django.db import migrations, models
 import models_registry.validators
 import tenants.models
 import tenants.scope
-from tenants.rls import GranteeRead, IsolateByTenant, SameTenant, SharedRead
+from tenants.rls import GranteeRead, IsolateByTenant, MakeGranted, SameTenant, SharedRead
 
 MODELS = "models_registry_registeredmodel"
 VERSIONS = "models_registry_modelversion"
@@ -496,7 +496,8 @@ class Migration(migrations.Migration):
         SameTenant("Bookmark", ("model_id",), MODELS),
         GranteeRead("ModelUserGrant", "user_id"),
         GranteeRead("ModelGroupGrant", "group_id"),
-        SharedRead("RegisteredModel", "id", GRANTS),
-        SharedRead("ModelVersion", "model_id", GRANTS),
-        SharedRead("Alias", "model_id", GRANTS),
+        MakeGranted("RegisteredModel", GRANTS),
+        SharedRead("RegisteredModel", "id"),
+        SharedRead("ModelVersion", "model_id"),
+        SharedRead("Alias", "model_id"),
     ]
