@@ -7,9 +7,19 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet, Subquery, TextField, Value
+from django.db.models import (
+    Exists,
+    Expression,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+)
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
 from models_registry.models import (
@@ -113,28 +123,39 @@ def _search(models: QuerySet[RegisteredModel], words: str) -> QuerySet[Registere
 def for_list(models: QuerySet[RegisteredModel]) -> QuerySet[RegisteredModel]:
     """Add what a row of the list shows: owner, newest version, aliases, whether it is starred."""
     newest = ModelVersion.objects.filter(model=OuterRef("pk")).order_by("-number").values("number")
+    aliases = Alias.objects.select_related("version").only("model_id", "name", "version__number")
+    owner = ("owner__username", "owner__first_name", "owner__last_name")
+    shown = ("name", "description", "tags", "archived_at", "created_at", "updated_at", *owner)
     return (
         models.select_related("owner")
+        .only(*shown)  # not the card: fifty long ones would be megabytes
         .annotate(newest=Subquery(newest[:1]), starred=_starred())
-        .prefetch_related(Prefetch("aliases", Alias.objects.select_related("version")))
+        .prefetch_related(Prefetch("aliases", aliases))
     )
 
 
 def facets() -> dict[str, list[str]]:
-    """Return the values to filter by: frameworks, tasks, owners and aliases of the tenant."""
-    models = RegisteredModel.objects.order_by()
-    parts = [
-        models.annotate(kind=Value(key), value=KeyTextTransform(key, "tags")) for key in FACETS
-    ]
-    parts.append(models.annotate(kind=Value("owner"), value=Cast("owner__username", TextField())))
-    rows = [part.values_list("kind", "value").distinct() for part in parts]
-    aliases = Alias.objects.order_by().annotate(
-        kind=Value("alias"), value=Cast("name", TextField())
+    """Return the values to filter by: frameworks, tasks, owners and aliases of the tenant.
+
+    The tenant's models are read once, for whatever frameworks, tasks and owners go together.
+    """
+    nothing = Value(None, TextField())
+    together: dict[str, Expression] = {key: KeyTextTransform(key, "tags") for key in FACETS}
+    together["owner"] = Cast("owner__username", TextField())
+    models = (
+        RegisteredModel.objects.order_by()
+        .annotate(alias=nothing)
+        .values_list(*(Coalesce(value, nothing) for value in together.values()), "alias")
     )
-    found: dict[str, list[str]] = {key: [] for key in (*FACETS, "owner", "alias")}
-    for kind, value in rows[0].union(*rows[1:], aliases.values_list("kind", "value").distinct()):
-        if value:
-            found[kind].append(value)
+    aliases = Alias.objects.order_by().values_list(
+        *(nothing for _ in together), Cast("name", TextField())
+    )
+    kinds = (*FACETS, "owner", "alias")
+    found: dict[str, set[str]] = {kind: set() for kind in kinds}
+    for row in models.distinct().union(aliases.distinct()):
+        for kind, value in zip(kinds, row, strict=True):
+            if value:
+                found[kind].add(value)
     return {kind: sorted(values) for kind, values in found.items()}
 
 

@@ -144,7 +144,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "tenants.context.team",
             ],
-            "builtins": ["lucide.templatetags.lucide"],
+            "builtins": ["models_registry.templatetags.icons"],
         },
     },
 ]
