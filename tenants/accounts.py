@@ -18,6 +18,11 @@ class AccountAdapter(DefaultAccountAdapter):
         """Refuse sign-up."""
         return False
 
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        """Count failures by account and address: nobody can lock out an account from elsewhere."""
+        key: str = super()._get_login_attempts_cache_key(request, **credentials)
+        return f"{key}:{self.get_client_ip(request)}"
+
 
 @receiver(user_logged_in)
 def record_sign_in(user: User, **kwargs: Any) -> None:

@@ -165,6 +165,7 @@ def test_repeated_failures_are_slowed_down(world: World) -> None:
     throttled = sign_in("nobody", WRONG, address=ELSEWHERE)[1]
     assert body(throttled, 'value="nobody"') == body(answer, 'value="alice"')
     assert is_signed_in(sign_in("bob", PASSWORD)[0])
+    assert is_signed_in(sign_in("alice", PASSWORD, address=ELSEWHERE)[0])
 
 
 def test_one_address_that_tries_many_accounts_is_slowed_down(world: World) -> None:
