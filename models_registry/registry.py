@@ -18,7 +18,7 @@ from django.utils import timezone
 from models_registry import validators
 from models_registry.models import Alias, Bookmark, ModelVersion, RegisteredModel
 from tenants import audit
-from tenants.access import require
+from tenants.access import TenantSuspended, require
 from tenants.models import AuditEvent, User
 from tenants.scope import current_scope
 
@@ -442,6 +442,8 @@ def _record_alias(
 def star(model: RegisteredModel, on: bool) -> None:
     """Star the model for the acting person, or take the star away."""
     scope = require("models_registry.view_registeredmodel")
+    if scope.suspended:
+        raise TenantSuspended
     Bookmark.objects.update_or_create(model=model, user_id=scope.user_id, defaults={"starred": on})
 
 

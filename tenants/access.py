@@ -59,6 +59,9 @@ ABILITIES: dict[str, frozenset[str]] = {
 class TenantSuspended(PermissionDenied):
     """The acting tenant is suspended, so nothing in it may change."""
 
+    def __init__(self) -> None:
+        super().__init__("This team is suspended: its models can be read, not changed.")
+
 
 def allows(scope: Scope, perm: str) -> bool:
     """Tell whether the scope's role includes ``perm``; a system scope may do everything."""
@@ -73,7 +76,7 @@ def require(perm: str) -> Scope:
     """Return the open scope if it allows ``perm``; otherwise raise PermissionDenied."""
     scope = current_scope()
     if scope.suspended and perm not in _READ:
-        raise TenantSuspended("This team is suspended: its models can be read, not changed.")
+        raise TenantSuspended
     if not allows(scope, perm):
         raise PermissionDenied(f"Your role here is {scope.role}; this needs {role_with(perm)}.")
     return scope

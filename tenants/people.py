@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from tenants import audit
 from tenants.models import Membership, Role, Tenant, User
@@ -25,7 +25,11 @@ def create_tenant(
     """Make a tenant, and ``admin`` its first admin; raises ValidationError for a bad slug."""
     tenant = Tenant(slug=slug, name=name or slug, contact=contact, description=description)
     tenant.full_clean(exclude=["group"])
-    return add_tenant(tenant, admin=admin, actor=actor)
+    try:
+        with transaction.atomic():
+            return add_tenant(tenant, admin=admin, actor=actor)
+    except IntegrityError:  # somebody took the slug since it was checked
+        raise ValidationError({"slug": f"A tenant “{slug}” was made meanwhile."}) from None
 
 
 @transaction.atomic

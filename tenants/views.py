@@ -58,13 +58,15 @@ def theme(request: HttpRequest) -> HttpResponse:
 def activity(request: HttpRequest, tenant: str) -> HttpResponse:
     """Show what happened in the team, newest first."""
     events = AuditEvent.objects.select_related("actor")
-    if (action := request.GET.get("action", "")) in ACTIONS:
+    asked = request.GET.get("action", "")
+    action = asked if asked in ACTIONS else ""
+    if action:
         events = events.filter(action__startswith=f"{action}.")
     try:
         page = paginate(events, ("-created_at", "-id"), request.GET.get("after", ""), query=action)
     except InvalidCursor:
         return redirect(request.path)
-    query = f"action={action}" if action in ACTIONS else ""
+    query = f"action={action}" if action else ""
     context = {"page": page, "action": action, "actions": ACTIONS, "query": query}
     return render(request, "tenants/activity.html", context)
 
