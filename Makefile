@@ -23,7 +23,7 @@ run: $(VENV)/run-ready ## Serve the demo at 127.0.0.1:PORT (8000), data in DATA_
 	@exec $(PYTHON) manage.py serve --demo
 
 test: lint browser ## Check the code, then run all tests
-	@$(TEST)
+	@$(TEST) --numprocesses 2 --dist loadfile
 	@$(TEST) tests/browser
 
 lint: $(VENV)/test-ready ## Check format, style, types, templates and the direction of imports

@@ -23,12 +23,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(
-    django_test_environment: None, django_db_blocker: DjangoDbBlocker
+    django_test_environment: None,
+    django_db_blocker: DjangoDbBlocker,
+    django_db_modify_db_settings: None,
 ) -> Iterator[None]:
     """Make the test database as the owner and point the web role's connection at it.
 
     pytest-django would set up only the aliases that tests name, and then `default`, a mirror of
-    `owner`, would be the real database.
+    `owner`, would be the real database. Each process of a parallel run has a database of its own.
     """
     with django_db_blocker.unblock():
         databases = setup_databases(
