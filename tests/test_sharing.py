@@ -34,9 +34,9 @@ def test_a_maintainer_shares_a_model_and_stops_it_again(world: World, as_: As) -
         assert set(events.values_list("action", flat=True)) == {"grant.given", "grant.revoked"}
 
 
-@pytest.mark.parametrize("address", ["", "team_gamma", "CANARY", str(uuid4()), "own"])
+@pytest.mark.parametrize("address", ["", "team_gamma", "CANARY", "unknown", "own"])
 def test_any_other_address_shares_nothing(world: World, as_: As, address: str) -> None:
-    typed = str(world.alpha.pk) if address == "own" else address
+    typed = {"own": str(world.alpha.pk), "unknown": str(uuid4())}.get(address, address)
     response = as_(world.alice).post(SHARE, {"address": typed})
     assert response.status_code == 422
     assert "Gamma" not in response.content.decode()
