@@ -1,16 +1,13 @@
 """Tenants, memberships and roles: who gets in as what, and the events that say so."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
-from threading import Barrier
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
 from tenants import people
@@ -26,6 +23,7 @@ from tenants.models import (
 )
 from tenants.scope import NotAMember, member_scope, tenant_scope
 from tests.people import World, committed, make_user, make_world
+from tests.threads import at_once
 
 GOOD_SLUGS = ("a", "a1", "team-x", "team_x-2", "x" * 40, "administrators", "apis", "kube")
 BAD_SLUGS = (
@@ -294,23 +292,6 @@ def test_a_closed_account_may_nothing(world: World) -> None:
 
 
 # --- at the same time ----------------------------------------------------------------------
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls in threads of their own and return results or exceptions."""
-    start = Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        try:
-            start.wait(timeout=30)
-            return call()
-        except Exception as error:
-            return error
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(run, calls))
 
 
 @committed

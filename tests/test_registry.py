@@ -1,16 +1,14 @@
 """The registry's verbs: what they write, who may call them, what they refuse, and races."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from threading import Barrier
 from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -32,6 +30,7 @@ from tenants.models import AuditEvent, Role, User
 from tenants.scope import NoTenant, acting_from, member_scope, tenant_scope
 from tests.people import HOSTILE_NAMES, World, committed, make_world
 from tests.sql import rows
+from tests.threads import at_once
 
 ADDRESS = "192.0.2.7"
 MEMBERS = {
@@ -564,22 +563,9 @@ def test_a_moved_alias_tells_who_moved_it_and_when(things: Things) -> None:
 # --- at the same time ----------------------------------------------------------------------
 
 
-def at_once(world: World, *calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls in threads of their own, each in a scope, and return results or exceptions."""
-    start = Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        try:
-            with tenant_scope(world.alpha, world.alice):
-                start.wait(timeout=30)
-                return call()
-        except Exception as error:
-            return error
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(run, calls))
+def race(world: World, *calls: Callable[[], Any]) -> list[Any]:
+    """Make the calls at once, each in a scope of its own; return results or exceptions."""
+    return at_once(*calls, within=lambda: tenant_scope(world.alpha, world.alice))
 
 
 @committed
@@ -589,16 +575,16 @@ def test_verbs_at_the_same_time() -> None:
     things = make_things(world)
     model = things.model
 
-    added = at_once(world, *[lambda: registry.add_version(model)] * 20)
+    added = race(world, *[lambda: registry.add_version(model)] * 20)
     assert sorted(version.number for version in added) == list(range(3, 23))
 
-    registered = at_once(world, *[lambda: registry.register_model("race")] * 2)
+    registered = race(world, *[lambda: registry.register_model("race")] * 2)
     assert sorted(type(result).__name__ for result in registered) == [
         "NameTaken",
         "RegisteredModel",
     ]
 
-    moved = at_once(
+    moved = race(
         world,
         lambda: registry.set_alias(model, "champion", 2, expected=1),
         lambda: registry.set_alias(model, "champion", 3, expected=1),
@@ -610,10 +596,10 @@ def test_verbs_at_the_same_time() -> None:
         "AliasMoved",
     ]
 
-    new = at_once(world, *[lambda: registry.set_alias(model, "new", 2, expected=None)] * 2)
+    new = race(world, *[lambda: registry.set_alias(model, "new", 2, expected=None)] * 2)
     assert sorted(type(result).__name__ for result in new) == ["Alias", "AliasMoved"]
 
-    tagged = at_once(
+    tagged = race(
         world,
         *[lambda n=n: registry.set_tag(model, f"tag {n}", str(n)) for n in range(6)],
         lambda: registry.delete_tag(model, "ALPHA"),
@@ -621,7 +607,7 @@ def test_verbs_at_the_same_time() -> None:
     )
     assert tagged == [None] * 13
 
-    edited = at_once(
+    edited = race(
         world,
         *[lambda n=n: registry.update_version(things.first, description=str(n)) for n in range(4)],
         *[lambda n=n: registry.update_model(model, card=str(n)) for n in range(4)],
@@ -629,7 +615,7 @@ def test_verbs_at_the_same_time() -> None:
     )
     assert not [result for result in edited if isinstance(result, Exception)]
 
-    gone = at_once(
+    gone = race(
         world,
         lambda: registry.delete_model(things.archived),
         lambda: registry.add_version(things.archived),
