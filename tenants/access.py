@@ -75,11 +75,11 @@ def allows(scope: Scope, perm: str) -> bool:
 def require(perm: str) -> Scope:
     """Return the open scope if it allows ``perm``; otherwise raise PermissionDenied."""
     scope = current_scope()
+    if allows(scope, perm):
+        return scope
     if scope.suspended and perm not in _READ:
         raise TenantSuspended
-    if not allows(scope, perm):
-        raise PermissionDenied(f"Your role here is {scope.role}; this needs {role_with(perm)}.")
-    return scope
+    raise PermissionDenied(f"Your role here is {scope.role}; this needs {role_with(perm)}.")
 
 
 def role_with(perm: str) -> str:
@@ -145,7 +145,7 @@ def _grant(
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may call a view: anybody, anybody signed in, a member (with ``perm``), the platform."""
+    """Who may call a view: anybody, anybody signed in, or a member (with ``perm``)."""
 
     kind: str
     perm: str | None = None
@@ -204,18 +204,6 @@ def _members_only(view: View, perm: str | None) -> View:
         return view(request, *args, **kwargs)
 
     return _declare(checked, Policy("member", perm))
-
-
-def platform_admin(view: View) -> View:
-    """Let platform admins call the view; for others it does not exist."""
-
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not is_platform_admin(request.user):
-            raise Http404
-        return view(request, *args, **kwargs)
-
-    return _declare(checked, Policy("platform"))
 
 
 def is_platform_admin(user: Any) -> bool:

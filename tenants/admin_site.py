@@ -12,12 +12,11 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from tenants.access import is_platform_admin
 from tenants.context import my_teams
-from tenants.middleware import ADMIN_TEAM
+from tenants.middleware import ADMIN_TEAM, is_here
 from tenants.models import User
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class PlatformAdminSite(AdminSite):
         if request.user.is_authenticated:
             return redirect(index)
         wanted = request.GET.get("next", index)
-        return redirect_to_login(wanted if _is_here(request, wanted) else index)
+        return redirect_to_login(wanted if is_here(request, wanted) else index)
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """Add the choice of a team, and drop “view on site”: it would look up any row by its id."""
@@ -132,8 +131,4 @@ class PlatformAdminSite(AdminSite):
             raise Http404
         request.session[ADMIN_TEAM] = slug
         back = request.POST.get("next", "")
-        return redirect(back if _is_here(request, back) else "admin:index")
-
-
-def _is_here(request: HttpRequest, address: str) -> bool:
-    return url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure())
+        return redirect(back if is_here(request, back) else "admin:index")

@@ -78,7 +78,7 @@ def views_declare_policies(
     return [
         Error(
             f"The view of “{route}” declares no access policy.",
-            hint="Decorate it with public, signed_in, member or platform_admin of tenants.access.",
+            hint="Decorate it with public, signed_in or member of tenants.access.",
             id="bulkhead.E004",
         )
         for route, pattern in all_patterns()

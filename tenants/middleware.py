@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import resolve
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from tenants.access import is_platform_admin, policy_of
 from tenants.context import my_teams
@@ -83,6 +84,11 @@ def is_admin_view(request: HttpRequest) -> bool:
     """Tell whether the request goes to the Django admin, which asks for staff by itself."""
     match = request.resolver_match or resolve(request.path_info)
     return match.namespace == "admin"
+
+
+def is_here(request: HttpRequest, address: str) -> bool:
+    """Tell whether ``address`` leads to this site, so that a request may be sent on to it."""
+    return url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure())
 
 
 def client_ip(request: HttpRequest) -> str | None:

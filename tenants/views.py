@@ -8,13 +8,13 @@ from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from tenants import people
 from tenants.access import forbidden, member, public, signed_in
 from tenants.context import my_teams
 from tenants.forms import MemberForm, ThemeForm
+from tenants.middleware import is_here
 from tenants.models import AuditEvent, Membership, Role
 from tenants.paging import InvalidCursor, paginate
 from tenants.scope import current_scope
@@ -40,7 +40,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         raise Http404
     back = request.headers.get("Referer", "")
-    if not url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure()):
+    if not is_here(request, back):
         back = reverse("home")
     response = redirect(back)
     response.set_cookie(
