@@ -14,11 +14,15 @@ from django.db import connection, connections, transaction
 
 from models_registry.models import (
     Alias,
+    ArtifactFile,
+    Blob,
     Bookmark,
+    DownloadCount,
     ModelGroupGrant,
     ModelUserGrant,
     ModelVersion,
     RegisteredModel,
+    Upload,
 )
 from tenants import people
 from tenants.models import AuditEvent, Membership, Role, Tenant, TenantOwned, User
@@ -39,6 +43,10 @@ TABLES: tuple[type[TenantOwned], ...] = (
     ModelUserGrant,
     ModelGroupGrant,
     Alias,
+    DownloadCount,
+    Upload,
+    ArtifactFile,
+    Blob,
     ModelVersion,
     RegisteredModel,
     AuditEvent,
@@ -73,11 +81,12 @@ WITH drawn AS MATERIALIZED (
  RETURNING id, name, owner_id, tags, created_at, updated_at
 ), version AS (
     INSERT INTO models_registry_modelversion
-           (id, tenant_id, model_id, number, source, run_id, run_link, status, status_message,
-            description, tags, params, metrics, stage, creator_id, created_at, updated_at)
+           (id, tenant_id, model_id, number, source, run_id, run_link, logged_model_id, status,
+            status_message, description, tags, params, metrics, stage, creator_id, created_at,
+            updated_at)
     SELECT gen_random_uuid(), %(tenant)s, model.id, number,
            's3://' || %(slug)s || '/' || model.name || '/' || number,
-           replace(gen_random_uuid()::text, '-', ''), '',
+           replace(gen_random_uuid()::text, '-', ''), '', '',
            CASE WHEN random() < 0.98 THEN 'READY' ELSE 'FAILED' END, '',
            'Trained on the data of week ' || number || '.',
            jsonb_build_object('framework', model.tags -> 'framework'),
@@ -262,6 +271,7 @@ def _delete(tenant: Tenant) -> int:
             owner.execute(f"DELETE FROM {table} WHERE tenant_id = %s", [tenant.pk])  # noqa: S608  # a table's name
             if model is RegisteredModel:
                 deleted = owner.rowcount
+        owner.execute("DELETE FROM tenants_apitoken WHERE tenant_id = %s", [tenant.pk])
         owner.execute("DELETE FROM tenants_membership WHERE tenant_id = %s", [tenant.pk])
         owner.execute("DELETE FROM tenants_tenant WHERE id = %s", [tenant.pk])
         owner.execute("DELETE FROM tenants_user_groups WHERE group_id = %s", [tenant.group_id])

@@ -113,6 +113,8 @@ class ModelVersion(TenantOwned):
     source = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
     run_id = models.CharField(max_length=validators.RUN_ID_LENGTH, blank=True)
     run_link = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
+    # MLflow's id of the logged model that the version was made from, such as m-<32 hex digits>.
+    logged_model_id = models.CharField(max_length=validators.LOGGED_MODEL_ID_LENGTH, blank=True)
     status = models.CharField(max_length=7, choices=Status.choices, default=Status.READY)
     status_message = models.CharField(max_length=500, blank=True)
     description = models.TextField(blank=True, max_length=validators.DESCRIPTION_LENGTH)
@@ -140,6 +142,10 @@ class ModelVersion(TenantOwned):
             models.UniqueConstraint(
                 fields=["tenant", "model", "id"], name="version_key_with_tenant_and_model"
             ),
+            models.UniqueConstraint(fields=["tenant", "id"], name="version_key_with_tenant"),
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-updated_at"], name="version_newest_first"),
         ]
 
     def __str__(self) -> str:
@@ -186,6 +192,112 @@ class Alias(TenantOwned):
     def audit_id(self) -> UUID:
         """The model's id: alias moves are the model's history."""
         return self.model_id
+
+
+class Blob(TenantOwned):
+    """Bytes in the store, kept once in their tenant however many files have them.
+
+    Never shared between tenants: a faster upload would tell one of them what the other has.
+    """
+
+    digest = models.CharField(max_length=64, editable=False)
+    size = models.BigIntegerField(editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "digest"], name="blob_once_in_tenant"),
+            models.UniqueConstraint(fields=["tenant", "id"], name="blob_key_with_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return self.digest
+
+    @property
+    def key(self) -> str:
+        """Where the store has the bytes; made of ids and the SHA-256 alone, never of a path."""
+        return f"tenants/{self.tenant_id}/blobs/{self.digest[:2]}/{self.digest}"
+
+
+def _path_field() -> "models.CharField[str, str]":
+    # Compared byte by byte, so that what lies in a folder is one range of an index.
+    return models.CharField(max_length=validators.PATH_LENGTH, db_collation="C")
+
+
+class ArtifactFile(TenantOwned):
+    """A file under its path: of one version, or of the tenant's upload area (no version).
+
+    A version's files are its own copy of the rows, not of the bytes: what is uploaded or deleted
+    in the upload area later does not change a registered version.
+    """
+
+    version = TenantForeignKey(
+        ModelVersion, on_delete=models.CASCADE, null=True, related_name="files"
+    )
+    path = _path_field()
+    blob = TenantForeignKey(Blob, on_delete=models.PROTECT, related_name="files")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        ordering = ("path",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "version", "path"], name="file_once_in_version"
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "path"],
+                condition=models.Q(version=None),
+                name="file_once_in_upload_area",
+            ),
+        ]
+        indexes = [models.Index(fields=["tenant", "blob"], name="file_of_blob")]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class Upload(TenantOwned):
+    """An upload that has begun and not ended: what it leaves behind is cleared away later."""
+
+    version = TenantForeignKey(
+        ModelVersion, on_delete=models.CASCADE, null=True, related_name="uploads"
+    )
+    path = _path_field()
+    user = models.ForeignKey(
+        User, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
+    #: The store's own id where parts are sent to it directly.
+    multipart_id = models.CharField(max_length=1024, blank=True)
+    started_at = models.DateTimeField(default=timezone.now, editable=False)
+    #: Moved on while bytes arrive; long ago means that the upload broke off.
+    seen_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        indexes = [models.Index(fields=["tenant", "version", "path"], name="upload_by_path")]
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def key(self) -> str:
+        """Where the store keeps the bytes until all of them are there."""
+        return f"tenants/{self.tenant_id}/uploads/{self.pk}"
+
+
+class DownloadCount(TenantOwned):
+    """How often a version was fetched on one day (UTC)."""
+
+    version = TenantForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="downloads")
+    day = models.DateField()
+    count = models.PositiveIntegerField(default=0)
+
+    class Meta(TenantOwned.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "version", "day"], name="downloads_of_a_day")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.count}"
 
 
 class ReceivedManager(models.Manager[Any]):

@@ -65,7 +65,7 @@ class TenantSuspended(PermissionDenied):
 
 def allows(scope: Scope, perm: str) -> bool:
     """Tell whether the scope's role includes ``perm``; a system scope may do everything."""
-    if scope.suspended and perm not in _READ:
+    if (scope.suspended or scope.reads_only) and perm not in _READ:
         return False
     if scope.role is None:
         return True
@@ -79,6 +79,8 @@ def require(perm: str) -> Scope:
         return scope
     if scope.suspended and perm not in _READ:
         raise TenantSuspended
+    if scope.reads_only:
+        raise PermissionDenied("This token can only read; use one that can write.")
     raise PermissionDenied(f"Your role here is {scope.role}; this needs {role_with(perm)}.")
 
 

@@ -32,6 +32,7 @@ def record(
         object_label=(label or (str(obj) if obj is not None else scope.slug))[:256],
         changes=changes or {},
         ip=caller_address(),
+        via=scope.via,
     )
     return event
 

@@ -38,6 +38,16 @@ class User(AbstractUser):
     #: How permissions on what belongs to tenants begin: only a role or a grant gives them.
     TENANT_DATA = ("models_registry.", "tenants.manage_members")
 
+    # A robot cannot sign in; whatever memberships it had, its tokens open this team alone.
+    robot_of = models.ForeignKey(
+        "Tenant",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="robots",
+    )
+
     objects: ClassVar[UserManager[Self]] = UserManager()
 
     @property
@@ -179,6 +189,46 @@ class Membership(models.Model):
         return f"{self.user} in {self.tenant} as {self.role}"
 
 
+class ApiToken(models.Model):
+    """A key to the API for one person or robot; what is kept cannot be turned back into it.
+
+    Like a membership it is read before a scope is open, so no row-level security guards it: pages
+    take the acting person's own, or those of the acting team's robots, and nothing else.
+    """
+
+    class Scope(models.TextChoices):
+        """What the token may do at most; the role may allow less."""
+
+        READ = "read"
+        WRITE = "write"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="tokens")
+    tenant = models.ForeignKey(
+        Tenant,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="tokens",
+        help_text="The only team that the token opens; empty: any team of the person.",
+    )
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=12, unique=True, editable=False)
+    digest = models.BinaryField(max_length=32, editable=False)
+    scope = models.CharField(max_length=5, choices=Scope.choices, default=Scope.READ)
+    # Who has seen the secret; a robot's token ends when its maker leaves the team.
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
 class TenantOwned(models.Model):
     """A row that belongs to one tenant; every table of such rows stands behind both walls."""
 
@@ -243,6 +293,8 @@ class AuditEvent(Event, TenantOwned):
     object_id = models.UUIDField(null=True)
     object_label = models.CharField(max_length=256)
     changes = models.JSONField(default=dict)
+    #: The clear beginning of the token that was used; empty for pages and commands.
+    via = models.CharField(max_length=12, blank=True)
 
     class Meta(TenantOwned.Meta):
         ordering = ("-created_at", "-id")

@@ -5,13 +5,15 @@ which the row manager reads when it compiles SQL, and three settings of the data
 transaction, which the row-level security policies read. Both end with the ``with`` block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+import psycopg
+from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models.sql.compiler import SQLCompiler
 
@@ -32,11 +34,46 @@ class NotAMember(Exception):
     """The person is no member of that tenant, or there is no such tenant; nobody may tell which."""
 
 
+class BadToken(Exception):
+    """The token opens nothing: wrong, expired, revoked, or its holder is out; nobody may tell."""
+
+
+class ContradictsToken(Exception):
+    """The token opens one team alone, and the request names another; ``slug`` is the token's."""
+
+    def __init__(self, slug: str) -> None:
+        self.slug = slug
+        super().__init__(slug)
+
+
+class WhichTeam(Exception):
+    """The token opens several teams, ``slugs``, and the request names none."""
+
+    def __init__(self, slugs: list[str]) -> None:
+        self.slugs = slugs
+        super().__init__(", ".join(slugs))
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A token as a request carries it, and the team that the request names ('' for none).
+
+    ``prefix`` finds the token's row, ``digest`` proves that it is the one; ``team`` is a slug, in
+    which `_` and `-` are equal.
+    """
+
+    prefix: str
+    digest: bytes
+    team: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The tenant that the running code acts for, and the person, if it acts for one.
 
-    Without a person it is a system scope, opened by a command; ``role`` is then None.
+    Without a person it is a system scope, opened by a command; ``role`` is then None. Through a
+    token, ``via`` is the token's clear beginning, and ``reads_only`` may take the role's rights to
+    write away.
     """
 
     tenant_id: UUID
@@ -47,6 +84,8 @@ class Scope:
     user_id: int | None = None
     role: str | None = None
     actor_label: str = ""
+    reads_only: bool = False
+    via: str = ""
 
 
 _scope: ContextVar[Scope | None] = ContextVar("bulkhead_scope", default=None)
@@ -149,6 +188,44 @@ SELECT tenant.id, tenant.slug, tenant.name, tenant.status = 'suspended', tenant.
  WHERE member.user_id = %s AND tenant.slug = %s AND person.is_active
    AND (member.expires_at IS NULL OR member.expires_at > now())"""
 
+# A token and what it opens, proven as a membership is: by its rows as they are now, every time.
+# A robot's token ends when whoever made it, and so knows it, is no member any more.
+TOKENS = """
+  FROM tenants_apitoken token
+  JOIN tenants_user person ON person.id = token.user_id
+  JOIN tenants_membership member ON member.user_id = token.user_id
+  JOIN tenants_tenant tenant ON tenant.id = member.tenant_id
+ WHERE token.prefix = %(prefix)s AND token.digest = %(digest)s
+   AND token.revoked_at IS NULL AND token.expires_at > now()
+   AND person.is_active AND (member.expires_at IS NULL OR member.expires_at > now())
+   AND (token.tenant_id IS NULL OR token.tenant_id = member.tenant_id)
+   AND (person.robot_of_id IS NULL OR person.robot_of_id = member.tenant_id)
+   AND (token.created_by_id IS NULL OR token.created_by_id = token.user_id OR EXISTS (
+           SELECT FROM tenants_membership made_by
+             JOIN tenants_user maker ON maker.id = made_by.user_id
+            WHERE made_by.user_id = token.created_by_id AND made_by.tenant_id = member.tenant_id
+              AND maker.is_active
+              AND (made_by.expires_at IS NULL OR made_by.expires_at > now())))"""
+
+# Where several teams could be meant, none is opened: the rows come without the settings.
+OPEN_FOR_TOKEN = f"""
+WITH found AS MATERIALIZED (
+SELECT tenant.id, tenant.slug, tenant.name, tenant.status = 'suspended' AS suspended,
+       tenant.group_id, member.role, person.username, person.id AS user_id,
+       token.scope = 'read' AS reads_only, token.prefix,
+       token.last_used_at IS NULL OR token.last_used_at < now() - interval '1 minute' AS unmarked,
+       count(*) OVER () AS teams
+{TOKENS}
+   AND (%(team)s = '' OR replace(tenant.slug, '_', '-') = %(team)s))
+SELECT *, CASE WHEN teams = 1 THEN concat(
+       set_config('bulkhead.tenant_id', id::text, true),
+       set_config('bulkhead.user_id', user_id::text, true),
+       set_config('bulkhead.group_id', group_id::text, true)) END
+  FROM found ORDER BY slug"""  # noqa: S608 - constants
+
+OPENED_BY_TOKEN = f"SELECT tenant.slug, token.tenant_id IS NOT NULL{TOKENS} ORDER BY tenant.slug"
+MARK_AS_USED = "UPDATE tenants_apitoken SET last_used_at = now() WHERE prefix = %s"
+
 
 def _set_in_database(scope: Scope | None) -> None:
     values = (scope.tenant_id, scope.user_id, scope.group_id) if scope else (None, None, None)
@@ -221,3 +298,115 @@ def member_scope(user: "User", slug: str) -> Iterator[Scope]:
         )
         with _acting(scope, nested=nested):
             yield scope
+
+
+@contextmanager
+def token_scope(credential: Credential) -> Iterator[Scope]:
+    """Act for the team that the token opens, as the token's holder.
+
+    Raises BadToken; NotAMember for a team that the holder is not in, whether there is such a team
+    or not; ContradictsToken and WhichTeam.
+    """
+    nested = connection.in_atomic_block
+    with transaction.atomic():
+        with _Pipeline() as pipeline:
+            opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
+        scope = _opened(opened.fetchall(), credential)
+        with _acting(scope, nested=nested):
+            yield scope
+
+
+def read_with_token(
+    credential: Credential, statement: str, values: Sequence[Any]
+) -> tuple[Scope, tuple[Any, ...] | None]:
+    """Open the token's scope, run one statement that reads in it, and return its first row.
+
+    Both statements are sent together, so that the whole costs one trip to the database. Where the
+    token opens nothing, the second one runs without a scope and so finds nothing: row-level
+    security and the statement's own condition both compare with settings that are not there.
+    Raises what ``token_scope`` raises.
+    """
+    nested = connection.in_atomic_block
+    with transaction.atomic():
+        with _Pipeline() as pipeline:
+            opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
+            found = pipeline.send(statement, values)
+        rows = opened.fetchall()
+        scope = _opened(rows, credential)
+        row = found.fetchone()
+        if nested:
+            _set_in_database(_scope.get())
+    return scope, row
+
+
+class _Pipeline:
+    """Statements sent together, prepared on first use.
+
+    Django's own cursors prepare nothing and wait for each answer.
+    """
+
+    def __enter__(self) -> "_Pipeline":
+        connection.ensure_connection()
+        self._connection: psycopg.Connection[Any] = connection.connection
+        self._pipeline = self._connection.pipeline()
+        self._pipeline.__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        with connection.wrap_database_errors:
+            self._pipeline.__exit__(*failure)
+
+    def send(
+        self, statement: str, values: Sequence[Any] | Mapping[str, Any]
+    ) -> psycopg.Cursor[Any]:
+        """Send a statement; its rows can be fetched when the block has ended."""
+        cursor = psycopg.Cursor(self._connection)
+        with connection.wrap_database_errors:
+            cursor.execute(statement, values, prepare=settings.PREPARE_STATEMENTS, binary=True)
+        return cursor
+
+
+def _named(credential: Credential) -> dict[str, Any]:
+    return {
+        "prefix": credential.prefix,
+        "digest": credential.digest,
+        "team": credential.team.replace("_", "-"),
+    }
+
+
+def _opened(rows: list[tuple[Any, ...]], credential: Credential) -> Scope:
+    """Return the scope that the token opened; marks the token as used, once a minute."""
+    if len(rows) != 1:
+        raise _refusal(credential)
+    found = rows[0][:11]
+    tenant_id, slug, name, suspended, group_id, role, username, user_id, reads_only, via, mark = (
+        found
+    )
+    if mark:
+        with connection.cursor() as cursor:
+            cursor.execute(MARK_AS_USED, [via])
+    return Scope(
+        tenant_id=tenant_id,
+        slug=slug,
+        name=name,
+        suspended=suspended,
+        group_id=group_id,
+        user_id=user_id,
+        role=role,
+        actor_label=username,
+        reads_only=reads_only,
+        via=via,
+    )
+
+
+def _refusal(credential: Credential) -> Exception:
+    """Return why the token did not open a team; asked only when it did not."""
+    with connection.cursor() as cursor:
+        cursor.execute(OPENED_BY_TOKEN, _named(credential))
+        teams = cursor.fetchall()
+    if not teams:
+        return BadToken()
+    if not credential.team:
+        return WhichTeam([slug for slug, _ in teams])
+    (slug, bound), *_ = teams
+    return ContradictsToken(slug) if bound else NotAMember()

@@ -4,9 +4,17 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
 from models_registry import registry
-from models_registry.models import RegisteredModel
+from models_registry.models import (
+    ArtifactFile,
+    Blob,
+    DownloadCount,
+    ModelVersion,
+    RegisteredModel,
+    Upload,
+)
 from tenants import people
 from tenants.access import share
 from tenants.models import Tenant, User
@@ -77,3 +85,15 @@ def fill_every_table(world: World) -> None:
                 share(model, with_user=world.charlie)
                 share(model, with_tenant=outsiders)
                 registry.star(model, True)
+            for version in ModelVersion.objects.all():
+                fill_with_files(version)
+
+
+def fill_with_files(version: ModelVersion) -> None:
+    """Give a version a file, an upload that has not ended and a download."""
+    blob = Blob.objects.get_or_create(digest="0" * 64, defaults={"size": 1})[0]
+    for owner in (version, None):
+        path = "MLmodel" if owner else f"{version.pk}/MLmodel"
+        ArtifactFile.objects.create(version=owner, path=path, blob=blob)
+        Upload.objects.create(version=owner, path=path)
+    DownloadCount.objects.create(version=version, day=timezone.now().date(), count=1)

@@ -124,6 +124,10 @@ TRIED_AT: dict[str, tuple[str, ...]] = {
     "ModelUserGrant": ("model_access", "unshare_model", "shared_models"),
     "ModelGroupGrant": ("model_access", "share_model", "unshare_model", "shared_models"),
     "Bookmark": ("star_model", "team_home", "models"),
+    "Blob": ("version", "delete_version", "delete_model"),
+    "ArtifactFile": ("version", "delete_version", "delete_model"),
+    "Upload": ("version", "delete_version", "delete_model"),
+    "DownloadCount": ("version", "delete_version", "delete_model"),
     "AuditEvent": ("activity", "model_history", "team_home"),
 }
 

@@ -290,6 +290,10 @@ SHARED_ROWS = {
     "ModelUserGrant": 0,
     "AuditEvent": 0,
     "Bookmark": 0,
+    "Blob": 0,
+    "ArtifactFile": 0,
+    "Upload": 0,
+    "DownloadCount": 0,
 }
 
 

@@ -55,7 +55,10 @@ SELECT (jsonb_populate_record(row, jsonb_build_object('id', gen_random_uuid()) |
 POLICIES = {
     ("models_registry_alias", "shared_read", "SELECT"),
     ("models_registry_alias", "tenant_isolation", "ALL"),
+    ("models_registry_artifactfile", "tenant_isolation", "ALL"),
+    ("models_registry_blob", "tenant_isolation", "ALL"),
     ("models_registry_bookmark", "tenant_isolation", "ALL"),
+    ("models_registry_downloadcount", "tenant_isolation", "ALL"),
     ("models_registry_modelgroupgrant", "grantee_read", "SELECT"),
     ("models_registry_modelgroupgrant", "tenant_isolation", "ALL"),
     ("models_registry_modelusergrant", "grantee_read", "SELECT"),
@@ -64,6 +67,7 @@ POLICIES = {
     ("models_registry_modelversion", "tenant_isolation", "ALL"),
     ("models_registry_registeredmodel", "shared_read", "SELECT"),
     ("models_registry_registeredmodel", "tenant_isolation", "ALL"),
+    ("models_registry_upload", "tenant_isolation", "ALL"),
     ("tenants_auditevent", "tenant_isolation", "ALL"),
 }
 
@@ -222,7 +226,7 @@ def test_a_reference_cannot_point_into_another_team(
         own,
         state=FOREIGN_KEY_VIOLATION,
     )
-    changes = f'{{"{field.column}": "{theirs}", "name": "new", "number": 99}}'
+    changes = f'{{"{field.column}": "{theirs}", "name": "new", "number": 99, "path": "new"}}'
     refused(COPY_ROW.format(table=table), changes, state=FOREIGN_KEY_VIOLATION)
     # To a row that is nowhere the answer is the same.
     refused(
@@ -552,7 +556,7 @@ def test_the_policies_are_exactly_these(db: None) -> None:
 
 def test_row_security_is_forced_on_every_table_with_a_tenant(db: None) -> None:
     """Found by their column, so a table that no model declares as tenant-owned is found too."""
-    unguarded = {"tenants_membership"}  # read before a scope is open
+    unguarded = {"tenants_membership", "tenants_apitoken"}  # read before a scope is open
     tables = rows(
         """SELECT relname, relrowsecurity AND relforcerowsecurity FROM pg_class
             WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')

@@ -94,6 +94,8 @@ DATABASES = {
 # Tests go through the web role too: the owner makes the test database, `default` reads it.
 DATABASES["default"]["TEST"] = {"MIRROR": "owner"}
 DATABASES["owner"]["TEST"] = {"DEPENDENCIES": []}
+# Where a pooler cannot keep prepared statements (PgBouncer before 1.21), each one is sent whole.
+PREPARE_STATEMENTS = env.flag("BULKHEAD_PREPARE_STATEMENTS", True)
 
 INSTALLED_APPS = [
     "bulkhead",
