@@ -3,6 +3,7 @@
 from django.urls import path
 
 from models_registry import views
+from models_registry.api import api_view
 
 TEAM = "t/<str:tenant>/"
 MODEL = f"{TEAM}models/<str:name>/"
@@ -10,6 +11,12 @@ VERSION = f"{MODEL}versions/<int:number>/"
 SHARED = f"{TEAM}shared/<uuid:pk>/"
 
 urlpatterns = [
+    path("api/<path:rest>", api_view, name="api"),
+    path("ajax-api/<path:rest>", api_view, name="ajax_api"),
+    path("model-versions/get-artifact", api_view, name="get_artifact"),
+    path(f"{TEAM}api/<path:rest>", api_view, name="team_api"),
+    path(f"{TEAM}ajax-api/<path:rest>", api_view, name="team_ajax_api"),
+    path(f"{TEAM}model-versions/get-artifact", api_view, name="team_get_artifact"),
     path(TEAM, views.team_home, name="team_home"),
     path(f"{TEAM}models/", views.model_list, name="models"),
     path(f"{TEAM}register/", views.register_model, name="register_model"),

@@ -168,6 +168,11 @@ def public(view: View) -> View:
     return _declare(view, Policy("public"))
 
 
+def api(view: View) -> View:
+    """Let whoever holds a token call the view, which asks for it by itself."""
+    return _declare(view, Policy("token"))
+
+
 def signed_in(view: View) -> View:
     """Let anybody who is signed in call the view."""
 

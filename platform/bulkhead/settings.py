@@ -117,6 +117,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "bulkhead.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "models_registry.api.ApiMiddleware",  # answers the API; nothing below is asked for it
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "bulkhead.middleware.NoStoreMiddleware",
@@ -174,7 +175,11 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
-ACCOUNT_RATE_LIMITS = {"login": "60/m/ip", "login_failed": "20/m/ip,10/5m/key"}
+ACCOUNT_RATE_LIMITS = {
+    "login": "60/m/ip",
+    "login_failed": "20/m/ip,10/5m/key",
+    "bad_token": "60/m/ip",  # requests to the API without a valid one
+}
 ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("BULKHEAD_TRUSTED_PROXIES", 0)
 
 # Grants live in ModelUserGrant and ModelGroupGrant; nobody is anonymous here.
