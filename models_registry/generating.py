@@ -81,11 +81,11 @@ WITH drawn AS MATERIALIZED (
  RETURNING id, name, owner_id, tags, created_at, updated_at
 ), version AS (
     INSERT INTO models_registry_modelversion
-           (id, tenant_id, model_id, number, source, run_id, run_link, logged_model_id, status,
-            status_message, description, tags, params, metrics, stage, creator_id, created_at,
+           (id, tenant_id, model_id, number, source, location, run_id, run_link, logged_model_id,
+            status, status_message, description, tags, params, metrics, stage, creator_id, created_at,
             updated_at)
     SELECT gen_random_uuid(), %(tenant)s, model.id, number,
-           's3://' || %(slug)s || '/' || model.name || '/' || number,
+           's3://' || %(slug)s || '/' || model.name || '/' || number, '',
            replace(gen_random_uuid()::text, '-', ''), '', '',
            CASE WHEN random() < 0.98 THEN 'READY' ELSE 'FAILED' END, '',
            'Trained on the data of week ' || number || '.',

@@ -1,9 +1,317 @@
-"""MLflow's REST API for the registry: translation only, the verbs are in registry.py."""
+"""MLflow's REST API for the registry: translation only, the verbs are in registry.py.
 
+Each function answers one endpoint: it reads the fields, asks one statement of mlflow_json or calls
+a verb, and writes what MLflow writes. Where the wire protocol was read is said in mlflow_fields.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import connection
 from django.http import HttpResponse
 
-from models_registry import artifacts
-from models_registry.api import Call, endpoint, json_response
+from models_registry import artifacts, mlflow_json, mlflow_search, registry, validators
+from models_registry.api import (
+    ApiError,
+    Call,
+    endpoint,
+    invalid,
+    json_response,
+    missing,
+    writing,
+)
+from models_registry.mlflow_fields import Field, read, text
+from models_registry.models import Alias, ModelVersion, RegisteredModel
+from tenants.scope import OpenTeam, Scope, read_with_token, teams_of_token
+
+MODELS = "2.0/mlflow/registered-models"
+VERSIONS = "2.0/mlflow/model-versions"
+WORKSPACES = "3.0/mlflow/workspaces"
+
+NAME = text("name", required=True)
+VERSION = text("version", required=True)
+TAG = (text("key", required=True), text("value"))
+#: More models or versions than this come on a further page, whatever was asked for.
+MODELS_AT_MOST = 1000
+VERSIONS_AT_MOST = 200_000
+VERSIONS_ON_A_PAGE = 10_000
+
+
+# --- registered models ---------------------------------------------------------------------
+
+
+@endpoint("POST", f"{MODELS}/create")
+def create_model(call: Call) -> HttpResponse:
+    """Register a model."""
+    said = read(call.request, NAME, Field("tags", "pairs"), text("description"))
+    name, tags = _name(said["name"]), _tags(said["tags"])
+    with writing(call):
+        model = registry.register_model(name, description=said["description"] or "", tags=tags)
+        return _model_response(model.name)
+
+
+@endpoint("GET", f"{MODELS}/get")
+def get_model(call: Call) -> HttpResponse:
+    """Return a model."""
+    name = _name(read(call.request, NAME)["name"])
+    _, rows = read_with_token(call.credential, mlflow_json.GET_MODEL, [name])
+    if not rows:
+        raise _no_model(name)
+    return _wrapped("registered_model", rows[0][0])
+
+
+@endpoint("GET", f"{MODELS}/search")
+def search_models(call: Call) -> HttpResponse:
+    """Return a page of the models that a filter lets through."""
+    return _search(
+        call,
+        "registered_models",
+        mlflow_search.models_search,
+        f"SELECT ({mlflow_json.MODEL})::text, %s FROM {mlflow_json.OWN_MODELS}",
+        mlflow_search.page_size,
+        (100, MODELS_AT_MOST, 0),
+    )
+
+
+@endpoint("POST", f"{MODELS}/rename")
+def rename_model(call: Call) -> HttpResponse:
+    """Give a model another name."""
+    said = read(call.request, NAME, text("new_name", required=True))
+    name, new_name = _name(said["name"]), _name(said["new_name"])
+    with writing(call):
+        registry.rename_model(_model(name), new_name)
+        return _model_response(new_name)
+
+
+@endpoint("PATCH", f"{MODELS}/update")
+def update_model(call: Call) -> HttpResponse:
+    """Change a model's description; one that is not given becomes empty, as with MLflow."""
+    said = read(call.request, NAME, text("description"))
+    name = _name(said["name"])
+    with writing(call):
+        registry.update_model(_model(name), description=said["description"] or "")
+        return _model_response(name)
+
+
+@endpoint("DELETE", f"{MODELS}/delete")
+def delete_model(call: Call) -> HttpResponse:
+    """Archive and delete a model: MLflow's clients know no archive."""
+    name = _name(read(call.request, NAME)["name"])
+    with writing(call):
+        registry.delete_model(registry.archive_model(_model(name)))
+    return json_response({})
+
+
+@endpoint("POST", f"{MODELS}/get-latest-versions")
+@endpoint("GET", f"{MODELS}/get-latest-versions")
+def get_latest_versions(call: Call) -> HttpResponse:
+    """Return the newest version of each stage, or of the stages that are asked for."""
+    said = read(call.request, NAME, Field("stages", "texts"))
+    name = _name(said["name"])
+    stages = [_stage(stage) for stage in said["stages"] or ModelVersion.Stage.values]
+    _, rows = read_with_token(call.credential, mlflow_json.GET_NEWEST, [stages, name])
+    if not rows:
+        raise _no_model(name)
+    return _wrapped("model_versions", rows[0][0])
+
+
+@endpoint("POST", f"{MODELS}/set-tag")
+def set_model_tag(call: Call) -> HttpResponse:
+    """Set one tag of a model."""
+    said = read(call.request, NAME, *TAG)
+    name, tags = _name(said["name"]), _tags({said["key"]: said["value"] or ""})
+    with writing(call):
+        for key, value in tags.items():
+            registry.set_tag(_model(name), key, value)
+    return json_response({})
+
+
+@endpoint("DELETE", f"{MODELS}/delete-tag")
+def delete_model_tag(call: Call) -> HttpResponse:
+    """Delete one tag of a model; one that is not there is no error."""
+    said = read(call.request, NAME, TAG[0])
+    name = _name(said["name"])
+    with writing(call):
+        registry.delete_tag(_model(name), said["key"])
+    return json_response({})
+
+
+@endpoint("POST", f"{MODELS}/alias")
+def set_alias(call: Call) -> HttpResponse:
+    """Point an alias at a version."""
+    said = read(call.request, NAME, text("alias", required=True), VERSION)
+    name, alias, number = _name(said["name"]), _alias(said["alias"]), _number(said["version"])
+    with writing(call):
+        registry.set_alias(_version(name, number).model, alias, number)
+    return json_response({})
+
+
+@endpoint("DELETE", f"{MODELS}/alias")
+def delete_alias(call: Call) -> HttpResponse:
+    """Delete an alias; one that is not there is no error."""
+    said = read(call.request, NAME, text("alias", required=True))
+    name = _name(said["name"])
+    with writing(call):
+        registry.delete_alias(_model(name), said["alias"])
+    return json_response({})
+
+
+@endpoint("GET", f"{MODELS}/alias")
+def get_version_by_alias(call: Call) -> HttpResponse:
+    """Return the version that an alias points at; ``latest`` is the highest version."""
+    said = read(call.request, NAME, text("alias", required=True))
+    name, alias = _name(said["name"]), said["alias"]
+    if alias.lower() == "latest":
+        _, rows = read_with_token(call.credential, mlflow_json.GET_HIGHEST, [name])
+        nothing: ApiError = missing(f"Latest version not found for model {name}.")
+    else:
+        _, rows = read_with_token(
+            call.credential, mlflow_json.GET_BY_ALIAS, [_alias_characters(alias), name]
+        )
+        nothing = invalid(f"Registered model alias {alias} not found.")
+    if not rows:
+        raise _no_model(name)
+    if rows[0][0] is None:
+        raise nothing
+    return _wrapped("model_version", rows[0][0])
+
+
+# --- versions ------------------------------------------------------------------------------
+
+
+@endpoint("POST", f"{VERSIONS}/create")
+def create_version(call: Call) -> HttpResponse:
+    """Add a version."""
+    said = read(
+        call.request,
+        NAME,
+        text("source", required=True),
+        text("run_id"),
+        Field("tags", "pairs"),
+        text("run_link"),
+        text("description"),
+        text("model_id"),
+    )
+    name, tags = _name(said["name"]), _tags(said["tags"])
+    _check_source(said["source"], said["run_id"] or "")
+    with writing(call):
+        version = registry.add_version(
+            _model(name),
+            source=said["source"],
+            run_id=said["run_id"] or "",
+            run_link=said["run_link"] or "",
+            logged_model_id=said["model_id"] or "",
+            description=said["description"] or "",
+            tags=tags,
+        )
+        return _version_response(name, version.number)
+
+
+@endpoint("GET", f"{VERSIONS}/get")
+def get_version(call: Call) -> HttpResponse:
+    """Return a version."""
+    name, number = _name_and_number(read(call.request, NAME, VERSION))
+    _, rows = read_with_token(call.credential, mlflow_json.GET_VERSION, [name, number])
+    if not rows:
+        raise _no_version(name, number)
+    return _wrapped("model_version", rows[0][0])
+
+
+@endpoint("GET", f"{VERSIONS}/search")
+def search_versions(call: Call) -> HttpResponse:
+    """Return a page of the versions that a filter lets through."""
+    return _search(
+        call,
+        "model_versions",
+        mlflow_search.versions_search,
+        f"SELECT ({mlflow_json.LISTED_VERSION})::text, %s FROM {mlflow_json.OWN_VERSIONS}",
+        mlflow_search.page_size,
+        (VERSIONS_ON_A_PAGE, VERSIONS_AT_MOST, 1),
+    )
+
+
+@endpoint("PATCH", f"{VERSIONS}/update")
+def update_version(call: Call) -> HttpResponse:
+    """Change a version's description; one that is not given becomes empty."""
+    said = read(call.request, NAME, VERSION, text("description"))
+    name, number = _name_and_number(said)
+    with writing(call):
+        registry.update_version(_version(name, number), description=said["description"] or "")
+        return _version_response(name, number)
+
+
+@endpoint("DELETE", f"{VERSIONS}/delete")
+def delete_version(call: Call) -> HttpResponse:
+    """Delete a version and the aliases that point at it, as MLflow does."""
+    name, number = _name_and_number(read(call.request, NAME, VERSION))
+    with writing(call):
+        version = _version(name, number)
+        for alias in Alias.objects.filter(version=version):
+            registry.delete_alias(version.model, alias.name)
+        registry.delete_version(version)
+    return json_response({})
+
+
+@endpoint("GET", f"{VERSIONS}/get-download-uri")
+def get_download_uri(call: Call) -> HttpResponse:
+    """Return where the version's files are: here, or where its source says."""
+    name, number = _name_and_number(read(call.request, NAME, VERSION))
+    with writing(call) as scope:
+        version = _version(name, number)
+        if version.files.exists():
+            uri = _files_address(call, scope, version)
+        else:
+            uri = version.location or version.source
+        registry.count_download(version)
+    return json_response({"artifact_uri": uri})
+
+
+@endpoint("POST", f"{VERSIONS}/transition-stage")
+def transition_stage(call: Call) -> HttpResponse:
+    """Move a version to a stage."""
+    said = read(
+        call.request,
+        NAME,
+        VERSION,
+        text("stage", required=True),
+        Field("archive_existing_versions", "boolean"),
+    )
+    name, number = _name_and_number(said)
+    stage, archive = _stage(said["stage"]), bool(said["archive_existing_versions"])
+    if archive and stage not in ACTIVE_STAGES:
+        raise invalid(
+            "Model version transition cannot archive existing model versions because "
+            f"'{said['stage']}' is not an Active stage. Valid stages are {list(ACTIVE_STAGES)}"
+        )
+    with writing(call):
+        registry.set_stage(_version(name, number), stage, archive_existing=archive)
+        return _version_response(name, number)
+
+
+@endpoint("POST", f"{VERSIONS}/set-tag")
+def set_version_tag(call: Call) -> HttpResponse:
+    """Set one tag of a version."""
+    said = read(call.request, NAME, VERSION, *TAG)
+    name, number = _name_and_number(said)
+    tags = _tags({said["key"]: said["value"] or ""})
+    with writing(call):
+        for key, value in tags.items():
+            registry.set_tag(_version(name, number), key, value)
+    return json_response({})
+
+
+@endpoint("DELETE", f"{VERSIONS}/delete-tag")
+def delete_version_tag(call: Call) -> HttpResponse:
+    """Delete one tag of a version; one that is not there is no error."""
+    said = read(call.request, NAME, VERSION, TAG[0])
+    name, number = _name_and_number(said)
+    with writing(call):
+        registry.delete_tag(_version(name, number), said["key"])
+    return json_response({})
+
+
+# --- the server and its workspaces ---------------------------------------------------------
 
 
 @endpoint("GET", "3.0/mlflow/server-info", public=True)
@@ -21,3 +329,230 @@ def server_info(call: Call) -> HttpResponse:
             "features_enabled": {"gateway": False},
         }
     )
+
+
+@endpoint("GET", WORKSPACES)
+def list_workspaces(call: Call) -> HttpResponse:
+    """Return the teams that the token opens, and no others."""
+    return json_response({"workspaces": list(map(_workspace, teams_of_token(call.credential)))})
+
+
+@endpoint("GET", f"{WORKSPACES}/")
+def get_workspace(call: Call) -> HttpResponse:
+    """Return one of the teams that the token opens."""
+    for team in teams_of_token(call.credential):
+        if _dashed(team.slug) == _dashed(call.rest):
+            return json_response({"workspace": _workspace(team)})
+    raise missing(f"Workspace '{call.rest}' not found")
+
+
+@endpoint("POST", WORKSPACES)
+@endpoint("PATCH", f"{WORKSPACES}/")
+@endpoint("DELETE", f"{WORKSPACES}/")
+def change_workspace(call: Call) -> HttpResponse:
+    """Refuse: a team is made and changed on the platform's pages, not by a token."""
+    teams_of_token(call.credential)
+    raise ApiError(
+        "PERMISSION_DENIED", "Workspaces are teams here; platform admins make and change them."
+    )
+
+
+def _workspace(team: OpenTeam) -> dict[str, str]:
+    return {"name": _dashed(team.slug), "description": team.description or team.name}
+
+
+def _dashed(slug: str) -> str:
+    """Return the slug as MLflow's clients take it: they know no underscores."""
+    return slug.replace("_", "-")
+
+
+# --- searching -----------------------------------------------------------------------------
+
+
+def _search(
+    call: Call,
+    what: str,
+    parse: Any,
+    select: str,
+    page_size: Any,
+    sizes: tuple[int, int, int],
+) -> HttpResponse:
+    said = read(
+        call.request,
+        text("filter"),
+        Field("max_results"),
+        Field("order_by", "texts"),
+        text("page_token"),
+    )
+    try:
+        search = parse(said["filter"] or "", said["order_by"] or [])
+        size = min(page_size(said["max_results"], *sizes), VERSIONS_ON_A_PAGE)
+        query = repr((what, said["filter"] or "", said["order_by"] or []))
+        token = mlflow_search.read_token(said["page_token"], query) if said["page_token"] else None
+        after, values = search.after(token.position) if token else ("true", ())
+        statement = (
+            f"{select.replace('%s', search.position)} AND {search.where} AND {after} "
+            f"ORDER BY {search.order_by} LIMIT %s"
+        )
+        scope, rows = read_with_token(
+            call.credential, statement, [*search.params, *values, size + 1]
+        )
+        if token is not None and token.tenant_id != scope.tenant_id:
+            raise mlflow_search.InvalidSearch("Invalid page token, could not base64-decode")
+    except mlflow_search.InvalidSearch as error:
+        raise invalid(str(error)) from None
+    return _page(what, rows, size, scope, query)
+
+
+def _page(
+    what: str, rows: Sequence[tuple[Any, ...]], size: int, scope: Scope, query: str
+) -> HttpResponse:
+    """Answer the first ``size`` rows, and a token for what comes after them."""
+    shown = rows[:size]
+    parts = []
+    if shown:
+        parts.append(f'"{what}": [{",".join(body for body, _ in shown)}]')
+    if len(rows) > size and shown:
+        token = mlflow_search.write_token(scope.tenant_id, query, shown[-1][1])
+        parts.append(f'"next_page_token": "{token}"')
+    return json_response(f"{{{', '.join(parts)}}}".encode())
+
+
+# --- what a request names ------------------------------------------------------------------
+
+ACTIVE_STAGES = ("Staging", "Production")
+
+
+def _name(name: str) -> str:
+    if not name.strip():
+        raise invalid("Missing value for required parameter 'name'.")
+    try:
+        validators.validate_model_name(name)
+    except ValidationError as error:
+        raise invalid(" ".join(error.messages)) from None
+    return name
+
+
+def _name_and_number(said: Mapping[str, Any]) -> tuple[str, int]:
+    return _name(said["name"]), _number(said["version"])
+
+
+def _number(version: str) -> int:
+    """Return the version's number; 0, which no version has, for one that is too large."""
+    digits = version.strip().removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()):
+        raise invalid(f"Parameter 'version' must be an integer, got '{version}'.")
+    return int(version) if len(digits) < 10 else 0
+
+
+def _alias(alias: str) -> str:
+    try:
+        validators.validate_alias_name(alias)
+    except ValidationError as error:
+        raise invalid(" ".join(error.messages)) from None
+    return alias
+
+
+def _alias_characters(alias: str) -> str:
+    """Refuse what no alias can be; a reserved one is only not there."""
+    if validators.ALIAS.fullmatch(alias) and len(alias) <= validators.ALIAS_LENGTH:
+        return alias
+    return _alias(alias)
+
+
+def _stage(stage: str) -> str:
+    for known in ModelVersion.Stage.values:
+        if known.lower() == stage.lower():
+            return known
+    raise invalid(
+        f"Invalid Model Version stage: {stage}. Value must be one of "
+        f"{', '.join(ModelVersion.Stage.values)}."
+    )
+
+
+def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the tags if they can be kept; the lengths are refused in MLflow's words."""
+    for key, value in (tags or {}).items():
+        if len(key) > validators.KEY_LENGTH:
+            raise invalid(f"'key' exceeds the maximum length of {validators.KEY_LENGTH} characters")
+        if len(value) > validators.TAG_VALUE_LENGTH:
+            raise invalid(
+                f"'value' exceeds the maximum length of {validators.TAG_VALUE_LENGTH} characters"
+            )
+    try:
+        validators.validate_tags(tags or {})
+    except ValidationError as error:
+        raise invalid(" ".join(error.messages)) from None
+    return dict(tags or {})
+
+
+def _check_source(source: str, run_id: str) -> None:
+    """Refuse what MLflow's own server refuses: paths of the client's machine, and foreign runs."""
+    scheme = source.partition(":")[0] if ":" in source else ""
+    if len(scheme) < 2 or scheme.lower() == "file":  # one letter is a drive
+        raise invalid(
+            f"Invalid model version source: '{source}'. To use a local path as a model version "
+            "source, the run_id request parameter has to be specified and the local path has to be "
+            "contained within the artifact directory of the run specified by the run_id."
+        )
+    if scheme == "runs" and source.removeprefix("runs:").strip("/").partition("/")[0] != run_id:
+        raise invalid(
+            f"Invalid model version source: '{source}'. The run_id request parameter must be the "
+            "run that the source names."
+        )
+
+
+def _no_model(name: str) -> ApiError:
+    return missing(f"Registered Model with name={name} not found")
+
+
+def _no_version(name: str, number: int) -> ApiError:
+    return missing(f"Model Version (name={name}, version={number}) not found")
+
+
+def _model(name: str) -> RegisteredModel:
+    model = RegisteredModel.objects.filter(name=name).first()
+    if model is None:
+        raise _no_model(name)
+    return model
+
+
+def _version(name: str, number: int) -> ModelVersion:
+    versions = ModelVersion.objects.select_related("model")
+    version = versions.filter(model__name=name, number=number).first()
+    if version is None:
+        raise _no_version(name, number)
+    return version
+
+
+# --- answers -------------------------------------------------------------------------------
+
+
+def _wrapped(what: str, body: str | None) -> HttpResponse:
+    return json_response(f'{{"{what}": {body}}}'.encode() if body else {})
+
+
+def _model_response(name: str) -> HttpResponse:
+    return _wrapped("registered_model", _text(mlflow_json.GET_MODEL, [name]))
+
+
+def _version_response(name: str, number: int) -> HttpResponse:
+    return _wrapped("model_version", _text(mlflow_json.GET_VERSION, [name, number]))
+
+
+def _text(statement: str, values: Sequence[Any]) -> str:
+    """Return what a statement says in the scope that is open."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        body: str = cursor.fetchone()[0]
+        return body
+
+
+def _files_address(call: Call, scope: Scope, version: ModelVersion) -> str:
+    """Return the whole address of a version's files.
+
+    A relative ``mlflow-artifacts:/…`` would be asked of the client's tracking server, which may
+    be another one than this registry.
+    """
+    path = f"/t/{scope.slug}/api/2.0/mlflow-artifacts/artifacts/versions/{version.pk}"
+    return call.request.build_absolute_uri(path)

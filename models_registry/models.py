@@ -111,6 +111,8 @@ class ModelVersion(TenantOwned):
     model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField(editable=False)
     source = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
+    # Where the files are if the source names another version, which may go; otherwise empty.
+    location = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True, editable=False)
     run_id = models.CharField(max_length=validators.RUN_ID_LENGTH, blank=True)
     run_link = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
     # MLflow's id of the logged model that the version was made from, such as m-<32 hex digits>.
@@ -146,6 +148,7 @@ class ModelVersion(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "-updated_at"], name="version_newest_first"),
+            models.Index(fields=["tenant", "model", "stage", "-number"], name="version_of_stage"),
         ]
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
-from models_registry import validators
+from models_registry import artifacts, sources, validators
 from models_registry.models import Alias, Bookmark, ModelVersion, RegisteredModel
 from tenants import audit
 from tenants.access import TenantSuspended, require
@@ -225,6 +225,7 @@ def add_version(
     source: str = "",
     run_id: str = "",
     run_link: str = "",
+    logged_model_id: str = "",
     description: str = "",
     status: str = ModelVersion.Status.READY,
     status_message: str = "",
@@ -237,12 +238,14 @@ def add_version(
     """Add the next version; its number is the highest that the model ever had, plus one.
 
     The model's row is locked while its counter goes up, so parallel calls get numbers without
-    gaps or doubles.
+    gaps or doubles. Where the source points at files of this team, the version gets them as its
+    own; raises ValidationError where it points into Bulkhead and nothing of this team is there.
     """
     fields = {
         "source": source,
         "run_id": run_id,
         "run_link": run_link,
+        "logged_model_id": logged_model_id,
         "description": description,
         "status": status,
         "status_message": status_message,
@@ -251,6 +254,7 @@ def add_version(
         "metrics": dict(metrics or {}),
     }
     _check_version_fields(fields)
+    found = sources.resolve(source, run_id=run_id, logged_model_id=logged_model_id)
     now = created_at or timezone.now()
     locked = _lock(model)
     locked.last_version += 1
@@ -258,11 +262,14 @@ def add_version(
     version = ModelVersion.objects.create(
         model=locked,
         number=locked.last_version,
+        location=found.location,
         creator_id=creator.pk if creator else current_scope().user_id,
         created_at=now,
         updated_at=now,
-        **fields,
+        **fields | {"source": found.text},
     )
+    if found.folder is not None:
+        artifacts.copy_files(version, found.folder, of=found.version)
     audit.record("version.added", version, label=_name(version), changes={"to": version.number})
     return version
 
@@ -307,6 +314,33 @@ def update_version(
     return locked
 
 
+@_verb("change_modelversion")
+def set_stage(version: ModelVersion, stage: str, *, archive_existing: bool = False) -> ModelVersion:
+    """Move ``version`` to one of MLflow's stages.
+
+    With ``archive_existing`` the others that are in an active stage go to the archive; raises
+    ValidationError for a stage that is none.
+    """
+    if stage not in ModelVersion.Stage.values:
+        raise ValidationError({"stage": f"“{stage}” is no stage."})
+    locked = _lock(version)
+    if archive_existing:
+        for other in locked.model.versions.filter(stage=stage).exclude(pk=locked.pk):
+            _move_to_stage(other, ModelVersion.Stage.ARCHIVED)
+    _move_to_stage(locked, stage)
+    return locked
+
+
+def _move_to_stage(version: ModelVersion, stage: str) -> None:
+    before, version.stage = version.stage, stage
+    if before == stage:
+        return
+    _save(version, "stage")
+    _touch(version.model_id)
+    changes = {"from": {"stage": before}, "to": {"stage": stage}}
+    audit.record("version.updated", version, label=_name(version), changes=changes)
+
+
 @_verb("delete_modelversion")
 def delete_version(version: ModelVersion) -> None:
     """Delete a version to which no alias points; raises ValidationError if one does."""
@@ -326,6 +360,7 @@ def _check_version_fields(fields: Mapping[str, Any]) -> None:
         "source": validators.SOURCE_LENGTH,
         "run_id": validators.RUN_ID_LENGTH,
         "run_link": validators.SOURCE_LENGTH,
+        "logged_model_id": validators.LOGGED_MODEL_ID_LENGTH,
         "description": validators.DESCRIPTION_LENGTH,
         "status_message": 500,
     }
@@ -462,6 +497,22 @@ def record_view(model: RegisteredModel) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(REMEMBER_VIEW, [scope.tenant_id, scope.user_id, model.pk])
+
+
+COUNT_DOWNLOAD = """
+INSERT INTO models_registry_downloadcount (id, tenant_id, version_id, day, count)
+VALUES (gen_random_uuid(), %s, %s, (now() AT TIME ZONE 'UTC')::date, 1)
+ON CONFLICT (tenant_id, version_id, day)
+DO UPDATE SET count = models_registry_downloadcount.count + 1"""
+
+
+def count_download(version: ModelVersion) -> None:
+    """Count that the version was fetched today; a suspended team's counts stand still."""
+    scope = require("models_registry.view_modelversion")
+    if scope.suspended:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT_DOWNLOAD, [scope.tenant_id, version.pk])
 
 
 # --- shared by the verbs -------------------------------------------------------------------

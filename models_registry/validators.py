@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 NAME_LENGTH = 256
 KEY_LENGTH = 250
-TAG_VALUE_LENGTH = 5000
+TAG_VALUE_LENGTH = 100_000
 PARAM_VALUE_LENGTH = 6000
 DESCRIPTION_LENGTH = 5000
 # Rendering is quadratic at worst: the most hostile card of this length takes about a second.

@@ -223,7 +223,10 @@ SELECT *, CASE WHEN teams = 1 THEN concat(
        set_config('bulkhead.group_id', group_id::text, true)) END
   FROM found ORDER BY slug"""  # noqa: S608 - constants
 
-OPENED_BY_TOKEN = f"SELECT tenant.slug, token.tenant_id IS NOT NULL{TOKENS} ORDER BY tenant.slug"
+OPENED_BY_TOKEN = f"""
+SELECT tenant.slug, tenant.name, tenant.description,
+       token.tenant_id IS NOT NULL OR person.robot_of_id IS NOT NULL
+{TOKENS} ORDER BY tenant.slug"""
 MARK_AS_USED = "UPDATE tenants_apitoken SET last_used_at = now() WHERE prefix = %s"
 
 
@@ -318,8 +321,8 @@ def token_scope(credential: Credential) -> Iterator[Scope]:
 
 def read_with_token(
     credential: Credential, statement: str, values: Sequence[Any]
-) -> tuple[Scope, tuple[Any, ...] | None]:
-    """Open the token's scope, run one statement that reads in it, and return its first row.
+) -> tuple[Scope, list[tuple[Any, ...]]]:
+    """Open the token's scope, run one statement that reads in it, and return its rows.
 
     Both statements are sent together, so that the whole costs one trip to the database. Where the
     token opens nothing, the second one runs without a scope and so finds nothing: row-level
@@ -333,10 +336,9 @@ def read_with_token(
             found = pipeline.send(statement, values)
         rows = opened.fetchall()
         scope = _opened(rows, credential)
-        row = found.fetchone()
         if nested:
             _set_in_database(_scope.get())
-    return scope, row
+    return scope, found.fetchall()
 
 
 class _Pipeline:
@@ -399,14 +401,29 @@ def _opened(rows: list[tuple[Any, ...]], credential: Credential) -> Scope:
     )
 
 
-def _refusal(credential: Credential) -> Exception:
-    """Return why the token did not open a team; asked only when it did not."""
+@dataclass(frozen=True, slots=True)
+class OpenTeam:
+    """A team that a token opens, and whether it opens that one alone."""
+
+    slug: str
+    name: str
+    description: str
+    alone: bool
+
+
+def teams_of_token(credential: Credential) -> list[OpenTeam]:
+    """Return the teams that the token opens, whichever the request names; raises BadToken."""
     with connection.cursor() as cursor:
         cursor.execute(OPENED_BY_TOKEN, _named(credential))
-        teams = cursor.fetchall()
+        teams = [OpenTeam(*row) for row in cursor.fetchall()]
     if not teams:
-        return BadToken()
+        raise BadToken
+    return teams
+
+
+def _refusal(credential: Credential) -> Exception:
+    """Return why the token did not open a team; asked only when it did not."""
+    teams = teams_of_token(credential)
     if not credential.team:
-        return WhichTeam([slug for slug, _ in teams])
-    (slug, bound), *_ = teams
-    return ContradictsToken(slug) if bound else NotAMember()
+        return WhichTeam([team.slug for team in teams])
+    return ContradictsToken(teams[0].slug) if teams[0].alone else NotAMember()

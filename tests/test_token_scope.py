@@ -50,9 +50,9 @@ def opened(secret: str, team: str = "") -> Scope:
     with token_scope(credential) as scope:
         assert scope_or_none() is scope
         assert RegisteredModel.objects.filter(tenant_id=scope.tenant_id).exists()
-    read, row = read_with_token(credential, NAMES, [])
+    read, [(names,)] = read_with_token(credential, NAMES, [])
     assert read == scope
-    assert row is not None and "fraud" in row[0]
+    assert "fraud" in names
     assert scope_or_none() is None
     assert column("SELECT current_setting('bulkhead.tenant_id', true)") in ([""], [None])
     return scope
@@ -131,7 +131,7 @@ def test_a_robot_opens_its_team_alone_whatever_it_is_a_member_of(world: World) -
     for tenant in (world.alpha, world.gamma):
         Membership.objects.create(tenant=tenant, user=robot, role="viewer")
     assert opened(make_token(robot)).slug == "team_gamma"
-    refused(make_token(robot), NotAMember, "team_alpha")
+    refused(make_token(robot), ContradictsToken, "team_alpha")
 
 
 def test_a_token_ends_when_its_maker_leaves(world: World) -> None:

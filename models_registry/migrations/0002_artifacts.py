@@ -28,9 +28,20 @@ class Migration(migrations.Migration):
             name="logged_model_id",
             field=models.CharField(blank=True, max_length=64),
         ),
+        migrations.AddField(
+            model_name="modelversion",
+            name="location",
+            field=models.CharField(blank=True, editable=False, max_length=500),
+        ),
         migrations.AddIndex(
             model_name="modelversion",
             index=models.Index(fields=["tenant", "-updated_at"], name="version_newest_first"),
+        ),
+        migrations.AddIndex(
+            model_name="modelversion",
+            index=models.Index(
+                fields=["tenant", "model", "stage", "-number"], name="version_of_stage"
+            ),
         ),
         migrations.AddConstraint(
             model_name="modelversion",

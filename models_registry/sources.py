@@ -1,0 +1,166 @@
+"""What a version's source points at, and whether the acting team has it.
+
+A source that points into Bulkhead is looked up in the acting team, whatever it says, and the files
+there become the version's own. Another team's files, versions and models are what is not there.
+Everything else (``s3://…``, ``runs:/…`` of a tracking server elsewhere) is kept as text.
+"""
+
+import posixpath
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+
+from models_registry.models import ArtifactFile, ModelVersion
+from tenants.scope import current_scope
+
+ARTIFACTS = re.compile(r"(?:/t/(?P<team>[^/]+))?/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/")
+VERSIONS_FOLDER = "versions/"
+VERSION_FOLDER = re.compile(r"versions/([0-9a-f-]{36})(?:/(.*))?", re.DOTALL)
+#: Decoded as often as this it must not change any more: nobody encodes so often in good faith.
+MOST_DECODINGS = 5
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source as it is kept, and what it points at here.
+
+    ``folder`` is one of the team's upload area (with ``version``: of that version's files); None
+    for what is elsewhere. ``location`` is where a copied version's own files are, if elsewhere.
+    """
+
+    text: str
+    folder: str | None = None
+    version: ModelVersion | None = None
+    location: str = ""
+
+
+def resolve(text: str, *, run_id: str = "", logged_model_id: str = "") -> Source:
+    """Return what ``text`` points at; raises ValidationError for what the team does not have."""
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc.rpartition("@")[2].lower()
+    except ValueError:
+        raise _bad(text, "it is not a valid address") from None
+    if parts.scheme == "models" and not text.startswith("models:/m-"):
+        return _of_version(text, parts.netloc, parts.path)
+    path = _path_here(parts.scheme, host, parts.path, text)
+    if path is None:
+        return Source(text)
+    return _of_folder(text, path, elsewhere=bool(run_id or logged_model_id) and not host)
+
+
+def _path_here(scheme: str, host: str, path: str, text: str) -> str | None:
+    """Return the path among the team's files; None if the address is another server's."""
+    if scheme == "mlflow-artifacts":
+        if host and host not in _hosts():
+            return None
+        return _decoded(path, text)
+    if scheme not in {"http", "https"} or host not in _hosts():
+        return None
+    found = ARTIFACTS.match(path)
+    if found is None:
+        return None
+    named = found["team"]
+    if named and named.replace("_", "-") != current_scope().slug.replace("_", "-"):
+        raise _nothing(text)
+    return _decoded(path[found.end() :], text)
+
+
+def _hosts() -> set[str]:
+    """Return the hosts, with ports, under which clients know this site."""
+    site = settings.SITE
+    named = {f"{host}:{site.port}" if site.port else host for host in settings.ALLOWED_HOSTS}
+    return {site.netloc.lower(), *(name.lower() for name in named)}
+
+
+def _decoded(path: str, text: str) -> str:
+    """Return the path without percent signs; refuses one that leaves its folder at any decoding."""
+    for _ in range(MOST_DECODINGS):
+        if ".." in path.replace("\\", "/").split("/") or "\x00" in path:
+            raise _bad(text, "it must not lead out of its folder")
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    else:
+        raise _bad(text, "it is encoded too often")
+    return posixpath.normpath(path.strip("/")) if path.strip("/") else ""
+
+
+def _of_folder(text: str, path: str, *, elsewhere: bool) -> Source:
+    from models_registry import artifacts
+
+    found = VERSION_FOLDER.fullmatch(path)
+    if found is not None:
+        version = _version_with_files(found[1])
+        if version is None or not _has_files(version, found[2] or ""):
+            raise _nothing(text)
+        return Source(text, found[2] or "", version)
+    unfinished = artifacts.unfinished_under(path)
+    if unfinished is not None:
+        raise ValidationError(
+            {
+                "source": f"The upload of “{unfinished.path}” has not ended: wait for it, or upload"
+                " the file again if it broke off."
+            }
+        )
+    if path and _has_files(None, path):
+        return Source(text, path)
+    if elsewhere:  # a run or a logged model of another tracking server, whose files are there
+        return Source(text)
+    raise _nothing(text)
+
+
+def _version_with_files(pk: str) -> ModelVersion | None:
+    try:
+        return ModelVersion.objects.filter(pk=pk, status=ModelVersion.Status.READY).first()
+    except ValidationError:  # no UUID
+        return None
+
+
+def _has_files(version: ModelVersion | None, folder: str) -> bool:
+    files = ArtifactFile.objects.filter(version=version)
+    if folder:
+        files = files.filter(path__gte=f"{folder}/", path__lt=f"{folder}0")
+    return files.exists()
+
+
+def _of_version(text: str, netloc: str, path: str) -> Source:
+    """Resolve ``models:/name/3``, ``models:/name@alias`` and ``models:/name/latest``."""
+    name, separator, which = unquote(path).strip("/").rpartition("@")
+    by_alias = bool(separator)
+    if not by_alias:
+        name, _, which = unquote(path).strip("/").rpartition("/")
+    if netloc or not name or "/" in name or "\x00" in path:
+        raise _bad(text, "it names no version of a model of this registry")
+    versions = ModelVersion.objects.filter(model__name=name).order_by("-number")
+    if by_alias:
+        versions = versions.filter(aliases__name=which)
+    elif which.isascii() and which.isdecimal() and len(which) < 10:
+        versions = versions.filter(number=int(which))
+    elif which != "latest":
+        versions = versions.filter(stage=which.title())
+    version = versions.select_related("model").first()
+    if version is None:
+        raise _nothing(text)
+    kept = f"models:/{version.model.name}/{version.number}"
+    if version.files.exists():
+        return Source(kept, "", version)
+    return Source(kept, location=version.location or version.source)
+
+
+def _nothing(text: str) -> ValidationError:
+    return ValidationError(
+        {
+            "source": f"Invalid model version source: '{text}'. There is nothing there in this "
+            "workspace: upload the files first, or correct the address."
+        },
+        code="nothing_there",
+    )
+
+
+def _bad(text: str, why: str) -> ValidationError:
+    return ValidationError({"source": f"Invalid model version source: '{text}'; {why}."})
