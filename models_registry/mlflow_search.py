@@ -18,6 +18,9 @@ from typing import Any
 from uuid import UUID
 
 from django.core import signing
+from django.core.exceptions import ValidationError
+
+from models_registry.validators import validate_text
 
 FILTER_LENGTH = 20_000
 COMPARISONS = 100
@@ -182,17 +185,15 @@ def _shown(text: str) -> str:
 
 
 def _as_set(words: Sequence[str] | set[str]) -> str:
-    return "'{" + ", ".join(repr(word) for word in sorted(words)) + "}'"
+    return "{" + ", ".join(repr(word) for word in sorted(words)) + "}"
 
 
 def _require_text(text: str, length: int, what: str) -> None:
-    """Refuse what is too long, and characters that neither PostgreSQL nor an answer can hold."""
-    if len(text) > length:
-        raise InvalidSearch(
-            f"Invalid {what}. It has {len(text):,} characters; at most {length:,} are allowed."
-        )
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidSearch(f"Invalid {what}. It holds characters that are not text.")
+    """Refuse what is too long, and what neither PostgreSQL nor an answer can hold."""
+    try:
+        validate_text(text, length, what)
+    except ValidationError as error:
+        raise InvalidSearch(error.message) from None
 
 
 # --- reading a filter ----------------------------------------------------------------------
@@ -269,7 +270,7 @@ def _unquoted(text: str) -> str:
 
 
 def _comparisons(table: _Table, filter_string: str) -> list[_Comparison]:
-    _require_text(filter_string, FILTER_LENGTH, "filter")
+    _require_text(filter_string, FILTER_LENGTH, "The filter")
     words = list(_words(filter_string))
     if any(word.text == ";" for word in words[:-1]):
         raise InvalidSearch(
@@ -295,7 +296,7 @@ def _comparisons(table: _Table, filter_string: str) -> list[_Comparison]:
         raise InvalidSearch(f"Invalid clause(s) in filter string: {_shown(', '.join(invalid))}")
     if len(found) > COMPARISONS:
         raise InvalidSearch(
-            f"Invalid filter. It has {len(found):,} comparisons; at most {COMPARISONS} are allowed."
+            f"The filter has {len(found):,} comparisons; at most {COMPARISONS} are allowed."
         )
     return [_comparison(table, *words_of_one) for words_of_one in found]
 
@@ -344,7 +345,8 @@ def _identifier(text: str, attributes: set[str]) -> tuple[bool, str]:
         key = _unquoted(key)
     if kind == "attribute" and key not in attributes:
         raise InvalidSearch(
-            f"Invalid attribute key '{_shown(key)}' specified. Valid keys are {_as_set(attributes)}"
+            f"Invalid attribute key '{_shown(key)}' specified. "
+            f"Valid keys are '{_as_set(attributes)}'"
         )
     return kind != "attribute", key
 
@@ -380,7 +382,7 @@ def _attribute_value(table: _Table, key: str, word: _Word) -> str | int | float 
     if word.kind == "number" and table.numbers:
         if key not in table.numbers:
             raise InvalidSearch(
-                f"Only the {_as_set(_NUMERIC_WORDS)} attributes support comparison with numeric "
+                f"Only the '{_as_set(_NUMERIC_WORDS)}' attributes support comparison with numeric "
                 "values."
             )
         return _number_value(word.text)
@@ -428,22 +430,18 @@ def _conditions(table: _Table, filter_string: str) -> tuple[list[str], list[Any]
     ``!= 'true'`` to each search, and that must find the models that have no such tag.
     """
     comparisons = _comparisons(table, filter_string)
-    conditions, params = [], []
-    for comparison in comparisons:
-        condition, values = _condition(table, comparison)
-        conditions.append((comparison, condition, values))
     about_prompts = [comparison for comparison in comparisons if comparison.is_about_prompts]
     wants_prompts = bool(about_prompts) and about_prompts[0].asks_for_prompts
-    kept = [
-        (condition, values)
-        for comparison, condition, values in conditions
-        if wants_prompts or not comparison.is_about_prompts
-    ]
+    conditions: list[str] = []
+    params: list[Any] = []
+    for comparison in comparisons:
+        condition, values = _condition(table, comparison)
+        if wants_prompts or not comparison.is_about_prompts:
+            conditions.append(condition)
+            params += values
     if not wants_prompts:
-        kept.append((f"({table.tags} ->> '{IS_PROMPT}') IS DISTINCT FROM 'true'", []))
-    for _, values in kept:
-        params += values
-    return [condition for condition, _ in kept], params
+        conditions.append(f"({table.tags} ->> '{IS_PROMPT}') IS DISTINCT FROM 'true'")
+    return conditions, params
 
 
 def _condition(table: _Table, comparison: _Comparison) -> tuple[str, list[Any]]:
@@ -508,9 +506,11 @@ class _OrderClause:
 
 def _order_clauses(order_by: Sequence[str]) -> Iterator[_OrderClause]:
     if len(order_by) > ORDERS:
-        raise InvalidSearch(f"Invalid order_by. At most {ORDERS} clauses are allowed.")
+        raise InvalidSearch(
+            f"order_by has {len(order_by):,} clauses; at most {ORDERS} are allowed."
+        )
     for text in order_by:
-        _require_text(text, ORDER_LENGTH, "order_by clause")
+        _require_text(text, ORDER_LENGTH, "The order_by clause")
         match = _ORDER.fullmatch(text)
         direction: list[str] = match["rest"].split() if match else []
         if match is None or len(direction) > 1:
@@ -527,7 +527,7 @@ def _model_key(clause: _OrderClause) -> Key:
     if clause.key not in _MODELS.order:
         raise InvalidSearch(
             f"Invalid order by key '{clause.key}' specified. "
-            f"Valid keys are {_as_set(_MODEL_ORDER_WORDS)}"
+            f"Valid keys are '{_as_set(_MODEL_ORDER_WORDS)}'"
         )
     sql, cast = _MODELS.order[clause.key]
     return Key(sql, clause.falling, cast)
