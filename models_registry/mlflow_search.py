@@ -277,6 +277,21 @@ def _comparisons(table: _Table, filter_string: str) -> list[_Comparison]:
             f"Search filter contained multiple expression {_shown(filter_string)!r}. "
             "Provide AND-ed expression list."
         )
+    found, invalid = _split(words)
+    if invalid:
+        raise InvalidSearch(f"Invalid clause(s) in filter string: {_shown(', '.join(invalid))}")
+    if len(found) > COMPARISONS:
+        raise InvalidSearch(
+            f"The filter has {len(found):,} comparisons; at most {COMPARISONS} are allowed."
+        )
+    return [_comparison(table, *operands) for operands in found]
+
+
+def _split(words: list[_Word]) -> tuple[list[tuple[_Word, str, _Word]], list[str]]:
+    """Return the comparisons, each as left, comparator and right, and what belongs to none.
+
+    An AND too many, at either end, is let pass: clients put filters together from parts.
+    """
     found, invalid = [], []
     at, joined = 0, True
     while at < len(words):
@@ -288,17 +303,11 @@ def _comparisons(table: _Table, filter_string: str) -> list[_Comparison]:
             else:
                 invalid.append(" ".join(word.text for word in words[at : right + 1]))
             at, joined = right + 1, False
-            continue
-        if words[at].keyword != "AND":
-            invalid.append(words[at].text)
-        at, joined = at + 1, True
-    if invalid:
-        raise InvalidSearch(f"Invalid clause(s) in filter string: {_shown(', '.join(invalid))}")
-    if len(found) > COMPARISONS:
-        raise InvalidSearch(
-            f"The filter has {len(found):,} comparisons; at most {COMPARISONS} are allowed."
-        )
-    return [_comparison(table, *words_of_one) for words_of_one in found]
+        else:
+            if words[at].keyword != "AND":
+                invalid.append(words[at].text)
+            at, joined = at + 1, True
+    return found, invalid
 
 
 def _comparator(words: list[_Word], at: int) -> tuple[str, int]:
