@@ -237,7 +237,8 @@ def writing(call: Call) -> Iterator[Scope]:
 def json_response(value: Any, status: int = HTTPStatus.OK) -> HttpResponse:
     """Answer with JSON; ``bytes`` are JSON already."""
     body = value if isinstance(value, bytes) else orjson.dumps(value)
-    return HttpResponse(body, content_type="application/json", status=status)
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    return HttpResponse(body, headers=headers, status=status)
 
 
 def _refuse(request: HttpRequest, call: Call | None, error: Exception) -> HttpResponse:

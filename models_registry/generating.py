@@ -82,8 +82,8 @@ WITH drawn AS MATERIALIZED (
 ), version AS (
     INSERT INTO models_registry_modelversion
            (id, tenant_id, model_id, number, source, location, run_id, run_link, logged_model_id,
-            status, status_message, description, tags, params, metrics, stage, creator_id, created_at,
-            updated_at)
+            status, status_message, description, tags, params, metrics, stage, creator_id,
+            created_at, updated_at)
     SELECT gen_random_uuid(), %(tenant)s, model.id, number,
            's3://' || %(slug)s || '/' || model.name || '/' || number, '',
            replace(gen_random_uuid()::text, '-', ''), '', '',

@@ -4,7 +4,8 @@ Each function answers one endpoint: it reads the fields, asks one statement of m
 a verb, and writes what MLflow writes. Where the wire protocol was read is said in mlflow_fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -32,10 +33,8 @@ WORKSPACES = "3.0/mlflow/workspaces"
 NAME = text("name", required=True)
 VERSION = text("version", required=True)
 TAG = (text("key", required=True), text("value"))
-#: More models or versions than this come on a further page, whatever was asked for.
-MODELS_AT_MOST = 1000
-VERSIONS_AT_MOST = 200_000
-VERSIONS_ON_A_PAGE = 10_000
+#: What is more than this comes on a further page, however much was asked for.
+ROWS_ON_A_PAGE = 10_000
 
 
 # --- registered models ---------------------------------------------------------------------
@@ -64,14 +63,7 @@ def get_model(call: Call) -> HttpResponse:
 @endpoint("GET", f"{MODELS}/search")
 def search_models(call: Call) -> HttpResponse:
     """Return a page of the models that a filter lets through."""
-    return _search(
-        call,
-        "registered_models",
-        mlflow_search.models_search,
-        f"SELECT ({mlflow_json.MODEL})::text, %s FROM {mlflow_json.OWN_MODELS}",
-        mlflow_search.page_size,
-        (100, MODELS_AT_MOST, 0),
-    )
+    return _search(call, LISTED_MODELS)
 
 
 @endpoint("POST", f"{MODELS}/rename")
@@ -221,14 +213,7 @@ def get_version(call: Call) -> HttpResponse:
 @endpoint("GET", f"{VERSIONS}/search")
 def search_versions(call: Call) -> HttpResponse:
     """Return a page of the versions that a filter lets through."""
-    return _search(
-        call,
-        "model_versions",
-        mlflow_search.versions_search,
-        f"SELECT ({mlflow_json.LISTED_VERSION})::text, %s FROM {mlflow_json.OWN_VERSIONS}",
-        mlflow_search.page_size,
-        (VERSIONS_ON_A_PAGE, VERSIONS_AT_MOST, 1),
-    )
+    return _search(call, LISTED_VERSIONS)
 
 
 @endpoint("PATCH", f"{VERSIONS}/update")
@@ -369,39 +354,65 @@ def _dashed(slug: str) -> str:
 # --- searching -----------------------------------------------------------------------------
 
 
-def _search(
-    call: Call,
-    what: str,
-    parse: Any,
-    select: str,
-    page_size: Any,
-    sizes: tuple[int, int, int],
-) -> HttpResponse:
+@dataclass(frozen=True)
+class Listing:
+    """What can be searched: its name, how a filter is read, its row as JSON, and the page sizes."""
+
+    what: str
+    parse: Callable[[str, Sequence[str]], mlflow_search.Search]
+    body: str
+    rows: str
+    usual: int
+    most: int
+    least: int
+
+
+LISTED_MODELS = Listing(
+    "registered_models",
+    mlflow_search.models_search,
+    mlflow_json.MODEL,
+    mlflow_json.OWN_MODELS,
+    usual=100,
+    most=1000,
+    least=0,
+)
+LISTED_VERSIONS = Listing(
+    "model_versions",
+    mlflow_search.versions_search,
+    mlflow_json.LISTED_VERSION,
+    mlflow_json.OWN_VERSIONS,
+    usual=ROWS_ON_A_PAGE,
+    most=200_000,
+    least=1,
+)
+
+
+def _search(call: Call, listing: Listing) -> HttpResponse:
     said = read(
         call.request,
         text("filter"),
-        Field("max_results"),
+        Field("max_results", "raw"),
         Field("order_by", "texts"),
         text("page_token"),
     )
+    chosen, order = said["filter"] or "", said["order_by"] or []
+    query = repr((listing.what, chosen, order))
     try:
-        search = parse(said["filter"] or "", said["order_by"] or [])
-        size = min(page_size(said["max_results"], *sizes), VERSIONS_ON_A_PAGE)
-        query = repr((what, said["filter"] or "", said["order_by"] or []))
+        search = listing.parse(chosen, order)
+        asked = mlflow_search.page_size(
+            said["max_results"], listing.usual, listing.most, listing.least
+        )
+        size = min(asked, ROWS_ON_A_PAGE)
         token = mlflow_search.read_token(said["page_token"], query) if said["page_token"] else None
-        after, values = search.after(token.position) if token else ("true", ())
-        statement = (
-            f"{select.replace('%s', search.position)} AND {search.where} AND {after} "
-            f"ORDER BY {search.order_by} LIMIT %s"
-        )
-        scope, rows = read_with_token(
-            call.credential, statement, [*search.params, *values, size + 1]
-        )
-        if token is not None and token.tenant_id != scope.tenant_id:
-            raise mlflow_search.InvalidSearch("Invalid page token, could not base64-decode")
     except mlflow_search.InvalidSearch as error:
         raise invalid(str(error)) from None
-    return _page(what, rows, size, scope, query)
+    after, position = search.after(token.position) if token else ("true", ())
+    statement = mlflow_json.page(listing.body, listing.rows, search, after)
+    values = [*search.params, *position, size + 1]
+    scope, rows = read_with_token(call.credential, statement, values)
+    if token is not None and token.tenant_id != scope.tenant_id:
+        raise invalid(mlflow_search.INVALID_TOKEN)
+    return _page(listing.what, rows, size, scope, query)
 
 
 def _page(

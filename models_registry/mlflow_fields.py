@@ -15,13 +15,11 @@ from django.http import HttpRequest
 from models_registry.api import ApiError, invalid
 
 SEE = " See the API docs for more information about request parameters."
-#: Integers on the wire are 64 bits wide.
-LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field: ``text``, ``integer``, ``boolean``, ``texts`` or ``pairs`` (of a key and a value)."""
+    """A field: ``text``, ``boolean``, ``texts``, ``pairs`` of key and value, ``raw`` for any."""
 
     name: str
     kind: str = "text"
@@ -111,19 +109,6 @@ def _text(value: Any) -> str:
     return value
 
 
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError
-    if isinstance(value, str) and not value.removeprefix("-").isdecimal():
-        raise ValueError
-    if isinstance(value, str) and len(value) > 20:
-        raise ValueError
-    number = int(value)
-    if abs(number) > LARGEST:
-        raise ValueError
-    return number
-
-
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError
@@ -150,7 +135,7 @@ def _pairs(value: Any) -> dict[str, str]:
 
 _READERS = {
     "text": _text,
-    "integer": _integer,
+    "raw": lambda value: value,
     "boolean": _boolean,
     "texts": _texts,
     "pairs": _pairs,

@@ -4,6 +4,7 @@ Each expression reads the row ``m`` (a registered model) or ``v`` (a version of 
 set is left out, as MLflow does; times are milliseconds since 1970, version numbers are text.
 """
 
+from models_registry.mlflow_search import Search
 from tenants.rls import TENANT
 
 #: The first wall, in SQL: what a statement reads first is the acting tenant's.
@@ -95,3 +96,11 @@ GET_NEWEST = f"""
 SELECT (SELECT json_agg({VERSION} ORDER BY v.number)::text FROM {_NEWEST}
          WHERE v.stage = ANY (%s))
   FROM {OWN_MODELS} AND m.name = %s"""
+
+
+def page(body: str, rows: str, search: Search, after: str) -> str:
+    """Return the statement for a page: each row's JSON, and its position for a page token."""
+    return (
+        f"SELECT ({body})::text, {search.position} FROM {rows} AND {search.where} AND {after} "
+        f"ORDER BY {search.order_by} LIMIT %s"
+    )
