@@ -75,6 +75,17 @@ PLATFORM: dict[str, tuple[str, dict[str, Any]]] = {
     "account_inactive": ("/inactive/", {}),
 }
 
+#: The API's addresses, each with an endpoint at it: a session opens none of them, a token does.
+API: dict[str, str] = {
+    f"{team}{kind}": f"{prefix}{path}"
+    for team, prefix in (("", ""), ("team_", "/t/team_alpha"))
+    for kind, path in (
+        ("api", "/api/2.0/mlflow/registered-models/get?name=fraud"),
+        ("ajax_api", "/ajax-api/2.0/mlflow/registered-models/get?name=fraud"),
+        ("get_artifact", "/model-versions/get-artifact?name=fraud&version=1&path=MLmodel"),
+    )
+}
+
 
 def call(browser: Client, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
     """Send a request; only a POST carries data."""

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.core.cache import cache
 from django.db import transaction
 from django.test import Client
 from django.urls import resolve
@@ -24,7 +25,7 @@ from tenants.access import policy_of, role_with, share
 from tenants.checks import all_patterns, tenant_owned_models
 from tenants.models import Role, User
 from tenants.scope import tenant_scope
-from tests.addresses import METHODS, PLATFORM, Target, call, team_addresses
+from tests.addresses import API, METHODS, PLATFORM, Target, call, team_addresses
 from tests.people import World, make_user
 
 As = Callable[[User | None], Client]
@@ -215,6 +216,18 @@ def test_every_address_of_no_team_for_every_person(browsers: dict[str, Client]) 
     assert not wrong, "\n".join(wrong)
 
 
+def test_a_session_opens_nothing_of_the_api(browsers: dict[str, Client]) -> None:
+    """L1, L24: only a token does, so that no page of another site can send a member there."""
+    bodies = set()
+    for path in API.values():
+        for browser in browsers.values():
+            cache.clear()  # so many refusals would be slowed down
+            answer = undone(browser, "GET", path, {})
+            assert answer.status_code == 401, path
+            bodies.add(answer.content)
+    assert len(bodies) == 1
+
+
 def test_a_suspended_team_is_read_only_for_every_role(
     world: World, browsers: dict[str, Client], target: Target
 ) -> None:
@@ -247,13 +260,14 @@ def test_every_url_is_in_the_table() -> None:
     names = [pattern.name for pattern in patterns.values()]
     assert len(names) == len(set(names))
     addresses = team_addresses(Target("team_alpha"))
-    assert set(names) == {*addresses, *PLATFORM}
+    assert set(names) == {*addresses, *PLATFORM, *API}
     assert set(addresses) == set(TEAM)
     assert set(PLATFORM) == set(OPEN)
 
 
 def test_each_address_is_the_one_that_its_name_says() -> None:
-    for name, (path, _) in (team_addresses(Target("team_alpha")) | PLATFORM).items():
+    pages = (team_addresses(Target("team_alpha")) | PLATFORM).items()
+    for name, path in ({name: path for name, (path, _) in pages} | API).items():
         assert resolve(urlsplit(path).path).view_name == name
 
 
@@ -261,7 +275,9 @@ def test_each_view_declares_what_the_table_says() -> None:
     for route, pattern in all_patterns():
         policy = policy_of(pattern.callback)
         assert policy is not None, route
-        if pattern.name in TEAM:
+        if pattern.name in API:
+            assert policy.kind == "token", route
+        elif pattern.name in TEAM:
             assert route.startswith("t/<str:tenant>/"), route
             assert policy.kind == "member", route
             declared = role_with(policy.perm) if policy.perm else Role.VIEWER
