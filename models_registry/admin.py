@@ -21,6 +21,7 @@ from guardian.admin import GroupManage, GuardedModelAdmin, UserManage
 from guardian.forms import GroupObjectPermissionsForm, UserObjectPermissionsForm
 
 from models_registry import registry, validators
+from models_registry.errors import Conflict
 from models_registry.forms import MarkdownField, StampField
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants.access import share, unshare
@@ -37,7 +38,7 @@ else:
 class TeamModelAdmin(PlatformModelAdmin):
     """Rows of the acting team; without a team the list is empty and no other page exists."""
 
-    refusals = (ValidationError, registry.Conflict)
+    refusals = (ValidationError, Conflict)
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -21,7 +21,8 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig, Validati
 from django.db import DatabaseError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from models_registry.registry import Conflict, NameTaken
+from models_registry.errors import Conflict
+from models_registry.registry import NameTaken
 from tenants import audit, tokens
 from tenants.access import api
 from tenants.middleware import client_ip

@@ -1,18 +1,361 @@
-"""The store of files."""
+"""The files of versions and of a team's upload area: rows here, their bytes in the store.
 
-from models_registry.models import ModelVersion, Upload
+Keys are made of ids and the SHA-256 of the bytes, never of a client's path. Bytes are received
+before the transaction that makes them a file, under a key of their own; what is cut off in between
+is no file, and ``collect_garbage`` clears it away. Equal files of a team share their bytes, those
+of two teams never do.
+
+Putting bytes at their key and writing their rows happens under a lock of the database on team and
+digest, as does deleting them: whoever stops in the middle leaves something that the next one
+puts right.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+from django.contrib.postgres.aggregates import BoolOr
+from django.core.exceptions import ValidationError
+from django.core.files.storage import storages
+from django.db import DatabaseError, connection, models, transaction
+from django.db.models import Func, Value
+from django.db.models.functions import Substr
+from django.utils import timezone
+
+from models_registry.errors import Conflict
+from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
+from models_registry.stores import FolderStorage, OutOfSpace, StoreUnavailable
+from models_registry.validators import validate_path
+from tenants.models import Tenant, User
+from tenants.scope import tenant_scope
+
+#: How often, in seconds, an upload says that it is still running.
+SEEN_EVERY = 10
+
+
+class BrokenUpload(Exception):
+    """What arrived is not what was announced; nothing is kept of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What lies in a folder; the size of a folder, in bytes, is that of all files below it."""
+
+    name: str
+    is_dir: bool
+    size: int
+
+
+def store() -> FolderStorage:
+    """Return the store that the settings name."""
+    return cast(FolderStorage, storages["artifacts"])
 
 
 def sends_directly() -> bool:
     """Tell whether clients may exchange bytes with the store itself, by presigned addresses."""
-    return False
+    return store().sends_directly
+
+
+# --- adding files --------------------------------------------------------------------------
+
+
+def add_file(
+    tenant: Tenant,
+    user: User | None,
+    version: ModelVersion | None,
+    path: str,
+    chunks: Iterable[bytes],
+    *,
+    length: int | None = None,
+    digest: str | None = None,
+) -> ArtifactFile:
+    """Store what ``chunks`` bring as a file of ``version``, or of the upload area (None).
+
+    Call it outside any transaction, and answer for the right to write. A file that is there under
+    the same path is replaced. ``length`` (bytes) and ``digest`` (SHA-256, hexadecimal) are what
+    the sender announced: BrokenUpload if they are wrong. Raises ValidationError for a bad path and
+    for a version that takes no files any more, OutOfSpace and StoreUnavailable.
+    """
+    validate_path(path)
+    if length is not None and not store().has_room_for(length):
+        raise OutOfSpace
+    with _uploading(tenant, user, version, path) as upload:
+        received = _Received(tenant, upload, chunks)
+        store().receive(upload.key, received, length)
+        if length is not None and received.size != length:
+            raise BrokenUpload(f"{received.size} bytes arrived of {length}.")
+        if digest is not None and received.digest != digest:
+            raise BrokenUpload("The bytes that arrived have another SHA-256 than announced.")
+        return _keep(tenant, user, upload, received)
+
+
+class _Received:
+    """The chunks as they pass by: counted, hashed, and now and then the upload marked as alive."""
+
+    def __init__(self, tenant: Tenant, upload: Upload, chunks: Iterable[bytes]) -> None:
+        self.tenant = tenant
+        self.upload = upload
+        self.chunks = chunks
+        self.size = 0
+        self._sum = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what has passed by."""
+        return self._sum.hexdigest()
+
+    def __iter__(self) -> Iterator[bytes]:
+        marked = time.monotonic()
+        for chunk in self.chunks:
+            self._sum.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+            if time.monotonic() - marked > SEEN_EVERY:
+                marked = time.monotonic()
+                _mark_as_seen(self.tenant, self.upload)
+
+
+@contextmanager
+def _uploading(
+    tenant: Tenant, user: User | None, version: ModelVersion | None, path: str
+) -> Iterator[Upload]:
+    """Keep a row of the upload until it has become a file; after a failure clear it away."""
+    upload = _begin(tenant, user, version, path)
+    try:
+        yield upload
+    except BaseException:
+        _give_up(tenant, upload)
+        raise
+
+
+def _begin(
+    tenant: Tenant, user: User | None, version: ModelVersion | None, path: str, **fields: Any
+) -> Upload:
+    with tenant_scope(tenant, user):
+        _check_takes_files(version)
+        _check_is_free(version, path)
+        upload: Upload = Upload.objects.create(version=version, path=path, user=user, **fields)
+    return upload
+
+
+def _mark_as_seen(tenant: Tenant, upload: Upload) -> None:
+    with tenant_scope(tenant):
+        if not Upload.objects.filter(pk=upload.pk).update(seen_at=timezone.now()):
+            raise _given_up()
+
+
+def _given_up() -> Conflict:
+    return Conflict("This upload was given up meanwhile; begin it again.")
+
+
+def _give_up(tenant: Tenant, upload: Upload) -> None:
+    """Clear away what arrived; what cannot be, now, ``collect_garbage`` finds."""
+    try:
+        store().discard(upload.key)
+        with tenant_scope(tenant):
+            Upload.objects.filter(pk=upload.pk).delete()
+    except (StoreUnavailable, DatabaseError):
+        connection.close()
+
+
+def _keep(tenant: Tenant, user: User | None, upload: Upload, received: _Received) -> ArtifactFile:
+    """Make the received bytes a file, in one short transaction."""
+    with tenant_scope(tenant, user):
+        _check_takes_files(upload.version)
+        _check_is_free(upload.version, upload.path)
+        if not Upload.objects.select_for_update().filter(pk=upload.pk).exists():
+            raise _given_up()
+        lock_digest(tenant.pk, received.digest)
+        blob = _put(upload, received)
+        file = _write_row(upload, blob)
+        Upload.objects.filter(pk=upload.pk).delete()
+    # Bytes that the team had already are left over.
+    with suppress(StoreUnavailable):
+        store().discard(upload.key)
+    return file
+
+
+def _put(upload: Upload, received: _Received) -> Blob:
+    """See to it that the bytes lie at their key, whatever an earlier attempt left there."""
+    blob: Blob
+    blob, _ = Blob.objects.get_or_create(digest=received.digest, defaults={"size": received.size})
+    if store().size_of(blob.key) != received.size:
+        store().place(upload.key, blob.key)
+    return blob
+
+
+def lock_digest(tenant_id: UUID, digest: str) -> None:
+    """Let nobody else add or delete bytes of this digest until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{tenant_id} {digest}"]
+        )
+
+
+# A version's key has no condition; that of the upload area, where version_id is NULL, has one.
+WRITE_ROW = """
+INSERT INTO models_registry_artifactfile (id, tenant_id, version_id, path, blob_id, created_at)
+VALUES (%(id)s, %(tenant_id)s, %(version_id)s, %(path)s, %(blob_id)s, %(created_at)s)
+ON CONFLICT {key} DO UPDATE SET blob_id = excluded.blob_id, created_at = excluded.created_at
+RETURNING id"""
+IN_VERSION = "(tenant_id, version_id, path)"
+IN_UPLOAD_AREA = "(tenant_id, path) WHERE version_id IS NULL"
+
+
+def _write_row(upload: Upload, blob: Blob) -> ArtifactFile:
+    file = ArtifactFile(version_id=upload.version_id, path=upload.path, blob=blob)
+    values = {field.attname: getattr(file, field.attname) for field in file._meta.concrete_fields}
+    key = IN_VERSION if upload.version_id else IN_UPLOAD_AREA
+    with connection.cursor() as cursor:
+        cursor.execute(WRITE_ROW.format(key=key), values)
+        [file.pk] = cursor.fetchone()
+    return file
+
+
+def _check_takes_files(version: ModelVersion | None) -> None:
+    """Refuse a version that is no longer PENDING, and keep it so until the transaction ends."""
+    if version is None:
+        return
+    # Shared, so that files of one version can come at the same time; Django has no word for it.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT status FROM models_registry_modelversion"
+            " WHERE tenant_id = %s AND id = %s FOR SHARE",
+            [version.tenant_id, version.pk],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise ValidationError("This version is gone.")
+    if row[0] != ModelVersion.Status.PENDING:
+        raise ValidationError(
+            "The files of this version are complete; register a new version for others."
+        )
+
+
+def _check_is_free(version: ModelVersion | None, path: str) -> None:
+    """Refuse a file where a folder is and a folder where a file is: no disk could hold both."""
+    above = [path[:at] for at, letter in enumerate(path) if letter == "/"]
+    clash = _files(version).filter(models.Q(path__in=above) | _inside(path)).order_by("path")
+    found = clash.values_list("path", flat=True).first()
+    if found is None:
+        return
+    if found in above:
+        raise ValidationError(f"'{found}' is a file, so '{path}' cannot lie below it.")
+    raise ValidationError(f"'{path}' is a folder, so it cannot be a file.")
+
+
+# --- finding files -------------------------------------------------------------------------
+
+
+def _files(version: ModelVersion | None) -> models.QuerySet[ArtifactFile]:
+    return ArtifactFile.objects.filter(version=version)
+
+
+def _inside(folder: str) -> models.Q:
+    """Return the condition for what lies below ``folder``: one range, as `0` follows `/`."""
+    if not folder:
+        return models.Q()
+    return models.Q(path__gte=f"{folder}/", path__lt=f"{folder}0")
+
+
+def file_at(version: ModelVersion | None, path: str) -> ArtifactFile | None:
+    """Return the file of the version, or of the upload area, with its blob."""
+    return _files(version).filter(path=path).select_related("blob").first()
+
+
+def files_under(version: ModelVersion | None, folder: str) -> list[Entry]:
+    """Return what lies directly in ``folder`` ('' for all), by name; of a file, nothing."""
+    rest = Substr("path", len(folder) + 2 if folder else 1)
+    name = Func(
+        "rest",
+        Value("/"),
+        Value(1),
+        function="split_part",
+        output_field=models.CharField(db_collation="C"),
+    )
+    found = (
+        _files(version)
+        .filter(_inside(folder))
+        .annotate(rest=rest, name=name)
+        .values("name")
+        .annotate(is_dir=BoolOr(models.Q(rest__contains="/")), size=models.Sum("blob__size"))
+        .order_by("name")
+        .values_list("name", "is_dir", "size")
+    )
+    return [Entry(*row) for row in found]
+
+
+def open_file(file: ArtifactFile | Blob, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Return the bytes from ``start`` up to ``end`` (None: the last), in pieces, opened already.
+
+    Reading them asks the database for nothing: a response may stream them after the scope has
+    ended, and closes them. A file must come with its blob. Raises StoreUnavailable.
+    """
+    blob = file.blob if isinstance(file, ArtifactFile) else file
+    return store().read(blob.key, start, blob.size if end is None else end)
 
 
 def unfinished_under(path: str) -> Upload | None:
-    """Return an upload under ``path`` of the upload area that has not ended."""
-    return None
+    """Return an upload at or below ``path`` of the upload area that runs or broke off, if any.
+
+    One does not count if a whole file came later under the same path.
+    """
+    whole = _files(None).filter(
+        path=models.OuterRef("path"), created_at__gte=models.OuterRef("started_at")
+    )
+    uploads = Upload.objects.filter(_inside(path) | models.Q(path=path), version=None)
+    return uploads.exclude(models.Exists(whole)).order_by("path").first()
 
 
-def copy_files(version: ModelVersion, folder: str, *, of: ModelVersion | None) -> int:
-    """Give ``version`` the files under ``folder`` of the upload area, or of another version."""
-    return 0
+# --- changing and copying what is there ----------------------------------------------------
+
+
+def delete_under(version: ModelVersion | None, path: str) -> int:
+    """Delete the file at ``path``, or all that lies below it, and return how many files that were.
+
+    The bytes go with the next ``collect_garbage``. Raises ValidationError for a version that is
+    complete.
+    """
+    validate_path(path)
+    with transaction.atomic():
+        _check_takes_files(version)
+        deleted, _ = _files(version).filter(_inside(path) | models.Q(path=path)).delete()
+    return deleted
+
+
+# The rows are locked, so that nobody deletes one, and then its bytes, while it is copied.
+COPY_ROWS = """
+INSERT INTO models_registry_artifactfile (id, tenant_id, version_id, path, blob_id, created_at)
+SELECT gen_random_uuid(), tenant_id, %(version_id)s, CASE path WHEN %(file)s THEN %(name)s
+       ELSE substr(path, %(rest)s) END, blob_id, %(now)s
+  FROM models_registry_artifactfile
+ WHERE tenant_id = %(tenant_id)s AND version_id IS NOT DISTINCT FROM %(source_id)s
+   AND (%(file)s = '' OR path = %(file)s OR path >= %(first)s AND path < %(last)s)
+   FOR SHARE"""
+
+
+def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = None) -> int:
+    """Copy to ``version`` the files below ``folder`` of the upload area, or of ``source``.
+
+    Only rows are copied, and what happens to the originals later changes nothing. ``folder`` may
+    be one file, which gets its bare name. Returns how many files there were.
+    """
+    values = {
+        "version_id": version.pk,
+        "source_id": source.pk if source else None,
+        "tenant_id": version.tenant_id,
+        "file": folder,
+        "name": folder.rpartition("/")[2],
+        "first": f"{folder}/",
+        "last": f"{folder}0",
+        "rest": len(folder) + 2 if folder else 1,
+        "now": timezone.now(),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(COPY_ROWS, values)
+        copied: int = cursor.rowcount
+    return copied

@@ -16,6 +16,7 @@ from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from models_registry import artifacts, sources, validators
+from models_registry.errors import Conflict
 from models_registry.models import Alias, Bookmark, ModelVersion, RegisteredModel
 from tenants import audit
 from tenants.access import TenantSuspended, require
@@ -42,10 +43,6 @@ class NameTaken(ValidationError):
         super().__init__(
             {"name": f"Registered Model (name={name}) already exists."}, code="name_taken"
         )
-
-
-class Conflict(Exception):
-    """Somebody else changed the same thing meanwhile; nothing was written."""
 
 
 class AliasMoved(Conflict):
@@ -269,7 +266,7 @@ def add_version(
         **fields | {"source": found.text},
     )
     if found.folder is not None:
-        artifacts.copy_files(version, found.folder, of=found.version)
+        artifacts.snapshot(version, found.folder, found.version)
     audit.record("version.added", version, label=_name(version), changes={"to": version.number})
     return version
 

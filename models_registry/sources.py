@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-from models_registry.models import ArtifactFile, ModelVersion
+from models_registry import artifacts
+from models_registry.models import ModelVersion
 from tenants.scope import current_scope
 
 ARTIFACTS = re.compile(r"(?:/t/(?P<team>[^/]+))?/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/")
@@ -91,8 +92,6 @@ def _decoded(path: str, text: str) -> str:
 
 
 def _of_folder(text: str, path: str, *, elsewhere: bool) -> Source:
-    from models_registry import artifacts
-
     found = VERSION_FOLDER.fullmatch(path)
     if found is not None:
         version = _version_with_files(found[1])
@@ -122,10 +121,9 @@ def _version_with_files(pk: str) -> ModelVersion | None:
 
 
 def _has_files(version: ModelVersion | None, folder: str) -> bool:
-    files = ArtifactFile.objects.filter(version=version)
-    if folder:
-        files = files.filter(path__gte=f"{folder}/", path__lt=f"{folder}0")
-    return files.exists()
+    if artifacts.file_at(version, folder) is not None:
+        return True
+    return bool(artifacts.files_under(version, folder))
 
 
 def _of_version(text: str, netloc: str, path: str) -> Source:

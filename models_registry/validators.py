@@ -3,8 +3,10 @@
 import math
 import posixpath
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from django.core.exceptions import ValidationError
 
@@ -19,6 +21,9 @@ SOURCE_LENGTH = 500
 RUN_ID_LENGTH = 32
 LOGGED_MODEL_ID_LENGTH = 64
 PATH_LENGTH = 1000
+# An index takes no entry over 2,704 bytes, and a character of a path may have four.
+PATH_BYTES = 2000
+SEGMENT_BYTES = 255
 ALIAS_LENGTH = 255
 ENTRIES = 1000
 
@@ -43,6 +48,49 @@ def validate_text(value: str, length: int, what: str) -> None:
 
 def _escapes(path: str) -> bool:
     return path != posixpath.normpath(path) or path == "." or path.startswith(("..", "/"))
+
+
+def validate_path(path: str) -> None:
+    """Allow the path of a file inside its version or upload area, such as ``model/MLmodel``.
+
+    Only one spelling of each path is allowed, since two would be two files to us and one to the
+    file system that they are downloaded to. So what is not in Unicode's form NFC is refused; it is
+    not converted either: the file would come back under another name than its model says.
+    """
+    validate_text(path, PATH_LENGTH, "The path")
+    if len(path.encode()) > PATH_BYTES:
+        raise ValidationError(f"The path has more than {PATH_BYTES:,} bytes.")
+    if not unicodedata.is_normalized("NFC", path):
+        raise ValidationError(
+            f"Invalid path: '{path}'. Its accents are characters of their own: use the form NFC."
+        )
+    _validate_segments(path.split("/"), path)
+    # Whoever decodes the path once more, or takes `;` for the end of a name, must come no farther.
+    read = path
+    while (decoded := unquote(read)) != read:
+        read = decoded
+    if read.count("/") != path.count("/"):
+        raise _bad_path(path)
+    _validate_segments([segment.partition(";")[0] for segment in read.split("/")], path)
+
+
+def _validate_segments(segments: list[str], path: str) -> None:
+    for segment in segments:
+        if segment in {"", ".", ".."} or "\\" in segment:
+            raise _bad_path(path)
+        if any(unicodedata.category(letter) == "Cc" for letter in segment):
+            raise ValidationError("The path holds a control character.")
+        if len(segment.encode()) > SEGMENT_BYTES:
+            raise ValidationError(
+                f"A name in the path has more than {SEGMENT_BYTES} bytes: no file system takes it."
+            )
+
+
+def _bad_path(path: str) -> ValidationError:
+    return ValidationError(
+        f"Invalid path: '{path}'. Give a relative one without '..', '.', '//', '\\' and anything "
+        "that becomes one of them when it is decoded again."
+    )
 
 
 def validate_model_name(name: str) -> None:

@@ -15,6 +15,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from models_registry import queries, registry, validators
+from models_registry.errors import Conflict
 from models_registry.forms import (
     SHOWS,
     AddVersionForm,
@@ -497,7 +498,7 @@ def _try(form: VerbForm, verb: Callable[..., Any], *args: Any, **kwargs: Any) ->
         form.add_verb_errors(error)
     except registry.AliasMoved:
         raise
-    except registry.Conflict as conflict:
+    except Conflict as conflict:
         form.add_error(None, str(conflict))
     return None
 

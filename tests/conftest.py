@@ -1,8 +1,11 @@
 """Fixtures for all tests. Django connects as the web role; the owner only makes the database."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import connections
 from django.test import Client
@@ -40,6 +43,15 @@ def django_db_setup(
     with django_db_blocker.unblock():
         connections.close_all()  # a database in use cannot be dropped
         teardown_databases(databases, 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folder_of_files() -> Iterator[None]:
+    """Make the folder that the tests' files lie in, and delete it at the end."""
+    folder = Path(settings.STORAGES["artifacts"]["OPTIONS"]["location"])
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    yield
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

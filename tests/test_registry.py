@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models_registry import registry, validators
+from models_registry.errors import Conflict
 from models_registry.models import (
     Alias,
     Bookmark,
@@ -22,7 +23,7 @@ from models_registry.models import (
     ModelVersion,
     RegisteredModel,
 )
-from models_registry.registry import AliasMoved, Conflict, NameTaken
+from models_registry.registry import AliasMoved, NameTaken
 from tenants import people
 from tenants.access import TenantSuspended, share, unshare
 from tenants.checks import tenant_owned_models

@@ -57,6 +57,24 @@ def database(variable: str, url: str) -> dict[str, Any]:
     }
 
 
+def artifacts_storage(where: str) -> dict[str, Any]:
+    """Return Django's description of the store of files: a folder of ours, or the one named."""
+    if not where:
+        folder = DATA_DIR / "artifacts"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    else:
+        folder = Path(where)
+        # It may be a disk that is not mounted; made here, it would fill the wrong one.
+        if not folder.is_absolute() or not folder.is_dir():
+            raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} is no folder that is there.")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} cannot be written to.")
+    return {
+        "BACKEND": "models_registry.stores.FolderStorage",
+        "OPTIONS": {"location": str(folder)},
+    }
+
+
 DEBUG = False
 WEB_URL = env.secret("DATABASE_URL")
 OWNER_URL = env.secret("DATABASE_OWNER_URL")
@@ -227,6 +245,7 @@ STATIC_ROOT = DATA_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "artifacts": artifacts_storage(env.text("BULKHEAD_STORAGE", "")),
 }
 
 LANGUAGE_CODE = "en"

@@ -1,0 +1,183 @@
+"""Where the files' bytes lie: a folder, or a bucket of an S3 service.
+
+Both are Django storages and answer to the same few verbs. They know keys, which ``artifacts.py``
+makes; they have never heard of paths and teams.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.files.storage import FileSystemStorage
+
+#: How much is read, written and hashed at a time, in bytes.
+CHUNK = 1024 * 1024
+#: What is left free on the disk: the database may live there too.
+RESERVE = 256 * 1024 * 1024
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class StoreUnavailable(Exception):
+    """The store does not answer, or does not have what it was given."""
+
+
+class OutOfSpace(Exception):
+    """The store takes no more bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Something in the store: its size in bytes, and when it was last written."""
+
+    key: str
+    size: int
+    written_at: datetime
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise OutOfSpace(error.strerror) from error
+        raise StoreUnavailable(error.strerror) from error
+
+
+class FolderStorage(FileSystemStorage):
+    """Keeps the bytes below one folder, which must be there; nobody else may read it."""
+
+    sends_directly = False
+
+    def __init__(self, location: str | Path) -> None:
+        super().__init__(
+            location=location, file_permissions_mode=0o600, directory_permissions_mode=0o700
+        )
+
+    def has_room_for(self, length: int) -> bool:
+        """Tell whether ``length`` bytes more fit in."""
+        with _disk_errors():
+            return shutil.disk_usage(self.location).free >= length + RESERVE
+
+    def receive(self, key: str, chunks: Iterable[bytes], length: int | None) -> None:
+        """Write what comes under a new key; when this returns, it survives a power cut."""
+        path = self._path(key)
+        with _disk_errors():
+            self._make_folders(path.parent)
+            file = open(path, "xb", opener=_private)  # noqa: SIM115 - Path.open has no opener
+        with file:
+            for chunk in chunks:  # whose own errors are not the disk's
+                with _disk_errors():
+                    file.write(chunk)
+            with _disk_errors():
+                file.flush()
+                os.fsync(file.fileno())
+
+    def place(self, key: str, destination: str) -> None:
+        """Move what lies under ``key`` to ``destination``, at once and for good."""
+        path = self._path(destination)
+        with _disk_errors():
+            self._make_folders(path.parent)
+            self._path(key).replace(path)
+            _sync(path.parent)
+
+    def size_of(self, key: str) -> int | None:
+        """Return how many bytes lie under ``key``; None where there is nothing."""
+        with _disk_errors():
+            try:
+                return self._path(key).stat().st_size
+            except FileNotFoundError:
+                self._check_is_there()
+                return None
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """Return the bytes from ``start`` up to ``end``, opened already; closed at their end."""
+        with _disk_errors():
+            file = self._path(key).open("rb", buffering=0)
+            file.seek(start)
+        return _Pieces(file, end - start)
+
+    def discard(self, key: str) -> None:
+        """Delete what lies under ``key``, if anything does."""
+        with _disk_errors():
+            self._path(key).unlink(missing_ok=True)
+
+    def stored(self, prefix: str) -> Iterator[Stored]:
+        """List what lies under the keys that begin with the folder ``prefix`` ('' for all)."""
+        root = Path(self.location)
+        with _disk_errors():
+            self._check_is_there()
+            for folder, _, names in os.walk(root / prefix):
+                for name in names:
+                    yield from _described(Path(folder, name), root)
+
+    def _path(self, key: str) -> Path:
+        return Path(self.path(key))
+
+    def _check_is_there(self) -> None:
+        """Refuse to go on without the folder: it may be a disk that is not mounted."""
+        if not Path(self.location).is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder of the files is gone")
+
+    def _make_folders(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._check_is_there()
+        below = folder.relative_to(self.location)
+        for made in [*reversed(below.parents), below]:
+            made = Path(self.location, made)
+            if not made.is_dir():
+                made.mkdir(0o700, exist_ok=True)
+                _sync(made.parent)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _described(path: Path, root: Path) -> Iterator[Stored]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # an upload that ended meanwhile
+        return
+    written_at = datetime.fromtimestamp(status.st_mtime, UTC)
+    yield Stored(path.relative_to(root).as_posix(), status.st_size, written_at)
+
+
+class _Pieces:
+    """The next ``length`` bytes of an open file or answer, which is closed when they end."""
+
+    def __init__(self, file: IO[bytes] | Any, length: int) -> None:
+        self.file = file
+        self.left = length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        piece: bytes = self.file.read(min(CHUNK, self.left)) if self.left else b""
+        self.left -= len(piece)
+        if not piece:
+            self.close()
+            if self.left:
+                raise StoreUnavailable("A file in the store is shorter than it was.")
+            raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        """Close the file early; the server calls this when the client has gone."""
+        self.file.close()
