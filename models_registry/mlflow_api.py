@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import connection
 from django.http import HttpResponse
 
 from models_registry import artifacts, mlflow_json, mlflow_search, registry, validators
@@ -24,7 +23,7 @@ from models_registry.api import (
 )
 from models_registry.mlflow_fields import Field, read, text
 from models_registry.models import Alias, ModelVersion, RegisteredModel
-from tenants.scope import OpenTeam, Scope, read_with_token, teams_of_token
+from tenants.scope import OpenTeam, Scope, read_in_scope, read_with_token, teams_of_token
 
 MODELS = "2.0/mlflow/registered-models"
 VERSIONS = "2.0/mlflow/model-versions"
@@ -415,7 +414,7 @@ def _search(call: Call, listing: Listing) -> HttpResponse:
     after, position = search.after(token.position) if token else ("true", ())
     statement = mlflow_json.page(listing.body, listing.rows, search, after)
     values = [*search.params, *position, size + 1]
-    scope, rows = read_with_token(call.credential, statement, values)
+    scope, rows = read_with_token(call.credential, statement, values, keep_plan=False)
     if token is not None and token.tenant_id != scope.tenant_id:
         raise invalid(mlflow_search.INVALID_TOKEN)
     return _page(listing.what, rows, size, scope, query)
@@ -559,10 +558,8 @@ def _version_response(name: str, number: int) -> HttpResponse:
 
 def _text(statement: str, values: Sequence[Any]) -> str:
     """Return what a statement says in the scope that is open."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        body: str = cursor.fetchone()[0]
-        return body
+    body: str = read_in_scope(statement, values)[0][0]
+    return body
 
 
 def _files_address(call: Call, scope: Scope, version: ModelVersion) -> str:

@@ -320,32 +320,36 @@ def token_scope(credential: Credential) -> Iterator[Scope]:
 
 
 def read_with_token(
-    credential: Credential, statement: str, values: Sequence[Any]
+    credential: Credential, statement: str, values: Sequence[Any], *, keep_plan: bool = True
 ) -> tuple[Scope, list[tuple[Any, ...]]]:
     """Open the token's scope, run one statement that reads in it, and return its rows.
 
-    Both statements are sent together, so that the whole costs one trip to the database. Where the
-    token opens nothing, the second one runs without a scope and so finds nothing: row-level
-    security and the statement's own condition both compare with settings that are not there.
-    Raises what ``token_scope`` raises.
+    Both statements are sent together and are one transaction of PostgreSQL's making, which ends
+    with them; so the whole costs one trip to the database. Where the token opens nothing, the
+    second one runs without a scope and so finds nothing: row-level security and the statement's
+    own condition both compare with settings that are not there. With ``keep_plan`` the statement
+    is prepared, which suits one whose text is always the same. Raises what ``token_scope`` raises.
     """
-    nested = connection.in_atomic_block
-    with transaction.atomic():
-        with _Pipeline() as pipeline:
-            opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
-            found = pipeline.send(statement, values)
-        rows = opened.fetchall()
-        scope = _opened(rows, credential)
-        if nested:
+    with _Pipeline() as pipeline:
+        opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
+        found = pipeline.send(statement, values, keep_plan=keep_plan)
+    try:
+        return _opened(opened.fetchall(), credential), found.fetchall()
+    finally:
+        if connection.in_atomic_block and not connection.needs_rollback:
             _set_in_database(_scope.get())
-    return scope, found.fetchall()
+
+
+def read_in_scope(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement whose text is always the same, so that its plan is kept."""
+    current_scope()
+    with _Pipeline() as pipeline:
+        found = pipeline.send(statement, values)
+    return found.fetchall()
 
 
 class _Pipeline:
-    """Statements sent together, prepared on first use.
-
-    Django's own cursors prepare nothing and wait for each answer.
-    """
+    """Statements sent together; Django's own cursors prepare nothing and wait for each answer."""
 
     def __enter__(self) -> "_Pipeline":
         connection.ensure_connection()
@@ -359,12 +363,17 @@ class _Pipeline:
             self._pipeline.__exit__(*failure)
 
     def send(
-        self, statement: str, values: Sequence[Any] | Mapping[str, Any]
+        self,
+        statement: str,
+        values: Sequence[Any] | Mapping[str, Any],
+        *,
+        keep_plan: bool = True,
     ) -> psycopg.Cursor[Any]:
         """Send a statement; its rows can be fetched when the block has ended."""
         cursor = psycopg.Cursor(self._connection)
+        prepare = keep_plan and settings.PREPARE_STATEMENTS
         with connection.wrap_database_errors:
-            cursor.execute(statement, values, prepare=settings.PREPARE_STATEMENTS, binary=True)
+            cursor.execute(statement, values, prepare=prepare, binary=True)
         return cursor
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from models_registry.models import RegisteredModel
@@ -20,7 +21,7 @@ from tenants.scope import (
     scope_or_none,
     token_scope,
 )
-from tests.people import World
+from tests.people import World, committed, make_world
 from tests.sql import column
 
 NAMES = f"""SELECT array_agg(name ORDER BY name) FROM models_registry_registeredmodel
@@ -166,4 +167,14 @@ def test_without_a_scope_the_second_statement_finds_nothing(world: World) -> Non
     nothing = Credential("bhw_nothing0", b"0" * 32)
     with pytest.raises(BadToken):
         read_with_token(nothing, NAMES, [])
+    assert column(NAMES) == [None]
+
+
+@committed
+def test_outside_a_transaction_nothing_outlives_the_two_statements() -> None:
+    """PostgreSQL makes them one transaction: the scope is there for the second and then gone."""
+    world = make_world()
+    assert not connection.in_atomic_block
+    assert opened(make_token(world.gina)).slug == "team_gamma"
+    refused(make_token(world.gina), NotAMember, "team_alpha")
     assert column(NAMES) == [None]
