@@ -21,8 +21,10 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig, Validati
 from django.db import DatabaseError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from models_registry.artifacts import BrokenUpload
 from models_registry.errors import Conflict
 from models_registry.registry import NameTaken
+from models_registry.stores import OutOfSpace, StoreUnavailable
 from tenants import audit, tokens
 from tenants.access import api
 from tenants.middleware import client_ip
@@ -290,6 +292,19 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Ap
             return ApiError(
                 "BAD_REQUEST", "The body is too large.", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             )
+        case BrokenUpload():
+            return ApiError("BAD_REQUEST", str(error))
+        case OutOfSpace():
+            return ApiError(
+                "RESOURCE_EXHAUSTED",
+                "The store of files is full, and nothing was kept of this one. Delete files that "
+                "nobody needs and let your operator run `manage.py collect_garbage`, or give the "
+                "store more space; then send it again.",
+                status=HTTPStatus.INSUFFICIENT_STORAGE,
+            )
+        case StoreUnavailable():
+            logger.error("%s %s", getattr(request, "id", ""), error)
+            return ApiError("TEMPORARILY_UNAVAILABLE", "The store of files does not answer.")
         case OperationalError():
             connection.close()
             logger.error("%s %s", getattr(request, "id", ""), error)

@@ -12,7 +12,7 @@ class ModelsRegistryConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the audit of grants, and let platform admins see how much each tenant has."""
-        from models_registry import grants, mlflow_api  # noqa: F401  # for what they register
+        from models_registry import grants, mlflow_api, mlflow_artifacts  # noqa: F401  # for what they register
         from models_registry.models import ModelVersion, RegisteredModel
         from tenants import usage
 

@@ -12,10 +12,10 @@ puts right.
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from django.contrib.postgres.aggregates import BoolOr
@@ -25,13 +25,17 @@ from django.db import DatabaseError, connection, models, transaction
 from django.db.models import Func, Value
 from django.db.models.functions import Substr
 from django.utils import timezone
+from django.utils.http import content_disposition_header
 
 from models_registry.errors import Conflict
 from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
-from models_registry.stores import FolderStorage, OutOfSpace, StoreUnavailable
+from models_registry.stores import OutOfSpace, Store, StoreUnavailable
 from models_registry.validators import validate_path
 from tenants.models import Tenant, User
 from tenants.scope import tenant_scope
+
+if TYPE_CHECKING:
+    from models_registry.buckets import BucketStorage
 
 #: How often, in seconds, an upload says that it is still running.
 SEEN_EVERY = 10
@@ -50,9 +54,9 @@ class Entry:
     size: int
 
 
-def store() -> FolderStorage:
+def store() -> Store:
     """Return the store that the settings name."""
-    return cast(FolderStorage, storages["artifacts"])
+    return cast(Store, storages["artifacts"])
 
 
 def sends_directly() -> bool:
@@ -155,7 +159,7 @@ def _given_up() -> Conflict:
 def _give_up(tenant: Tenant, upload: Upload) -> None:
     """Clear away what arrived; what cannot be, now, ``collect_garbage`` finds."""
     try:
-        store().discard(upload.key)
+        store().clear(upload.key)
         with tenant_scope(tenant):
             Upload.objects.filter(pk=upload.pk).delete()
     except (StoreUnavailable, DatabaseError):
@@ -333,9 +337,10 @@ INSERT INTO models_registry_artifactfile (id, tenant_id, version_id, path, blob_
 SELECT gen_random_uuid(), tenant_id, %(version_id)s, CASE path WHEN %(file)s THEN %(name)s
        ELSE substr(path, %(rest)s) END, blob_id, %(now)s
   FROM models_registry_artifactfile
- WHERE tenant_id = %(tenant_id)s AND version_id IS NOT DISTINCT FROM %(source_id)s
-   AND (%(file)s = '' OR path = %(file)s OR path >= %(first)s AND path < %(last)s)
+ WHERE tenant_id = %(tenant_id)s AND {whose} AND {which}
    FOR SHARE"""
+ALL = "true"
+BELOW = "(path = %(file)s OR path >= %(first)s AND path < %(last)s)"
 
 
 def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = None) -> int:
@@ -355,7 +360,79 @@ def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = N
         "rest": len(folder) + 2 if folder else 1,
         "now": timezone.now(),
     }
+    whose = "version_id = %(source_id)s" if source else "version_id IS NULL"
     with connection.cursor() as cursor:
-        cursor.execute(COPY_ROWS, values)
+        cursor.execute(COPY_ROWS.format(whose=whose, which=BELOW if folder else ALL), values)
         copied: int = cursor.rowcount
     return copied
+
+
+# --- between the client and the store directly ---------------------------------------------
+
+#: How long addresses that take parts are good for, in seconds: all are given out at the start.
+UPLOAD_SECONDS = 6 * 60 * 60
+#: How many parts S3 puts together.
+PARTS = 10_000
+
+
+def _bucket() -> "BucketStorage":
+    return cast("BucketStorage", storages["artifacts"])
+
+
+def presigned_url(file: ArtifactFile | Blob, filename: str, seconds: int = 15 * 60) -> str:
+    """Return an address at which the store itself gives the file, to be saved as ``filename``.
+
+    Only where ``sends_directly``. Whoever has the address can read the file until it expires.
+    """
+    blob = file.blob if isinstance(file, ArtifactFile) else file
+    disposition = content_disposition_header(True, filename) or "attachment"
+    return _bucket().download_url(blob.key, disposition, seconds)
+
+
+def begin_parts(
+    tenant: Tenant, user: User | None, version: ModelVersion | None, path: str, count: int
+) -> tuple[Upload, list[str]]:
+    """Begin an upload whose parts the client sends to the store; return where to send them.
+
+    As ``add_file``, call it outside any transaction and answer for the right to write.
+    """
+    validate_path(path)
+    if not 1 <= count <= PARTS:
+        raise ValidationError(f"An upload has 1 to {PARTS:,} parts.")
+    with _uploading(tenant, user, version, path) as upload:
+        upload.multipart_id = _bucket().begin_parts(upload.key)
+        with tenant_scope(tenant, user):
+            upload.save(update_fields=["multipart_id"])
+    urls = [
+        _bucket().part_url(upload.key, upload.multipart_id, number, UPLOAD_SECONDS)
+        for number in range(1, count + 1)
+    ]
+    return upload, urls
+
+
+def complete_parts(
+    tenant: Tenant, user: User | None, upload: Upload, etags: Sequence[tuple[int, str]]
+) -> ArtifactFile:
+    """Make a file of the parts; the bytes are read back once for their SHA-256.
+
+    Raises BrokenUpload where the store has other parts than those with these ``etags``; the
+    upload can then be completed otherwise, or given up.
+    """
+    if not _bucket().complete_parts(upload.key, upload.multipart_id, etags):
+        raise BrokenUpload("The store has other parts than those named.")
+    size = store().size_of(upload.key) or 0
+    received = _Received(tenant, upload, store().read(upload.key, 0, size))
+    try:
+        for _ in received:
+            pass
+        return _keep(tenant, user, upload, received)
+    except BaseException:
+        _give_up(tenant, upload)
+        raise
+
+
+def abort_parts(tenant: Tenant, upload: Upload) -> None:
+    """Give up an upload in parts, and delete those that have arrived."""
+    store().clear(upload.key)
+    with tenant_scope(tenant):
+        Upload.objects.filter(pk=upload.pk).delete()

@@ -237,12 +237,6 @@ def delete_version(call: Call) -> HttpResponse:
     return json_response({})
 
 
-@endpoint("GET", "model-versions/get-artifact")
-def get_artifact(call: Call) -> HttpResponse:
-    """Placeholder."""
-    raise missing("nothing")
-
-
 @endpoint("GET", f"{VERSIONS}/get-download-uri")
 def get_download_uri(call: Call) -> HttpResponse:
     """Return where the version's files are: here, or where its source says."""

@@ -14,12 +14,14 @@ from django.http import HttpRequest
 
 from models_registry.api import ApiError, invalid
 
+#: Integers on the wire are 64 bits wide.
+LARGEST = 2**63 - 1
 SEE = " See the API docs for more information about request parameters."
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field: ``text``, ``boolean``, ``texts``, ``pairs`` of key and value, ``raw`` for any."""
+    """A field: text, integer, boolean, texts, objects, pairs of key and value, or raw (any)."""
 
     name: str
     kind: str = "text"
@@ -109,6 +111,14 @@ def _text(value: Any) -> str:
     return value
 
 
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
+        raise ValueError
+    return int(value) if len(str(value)) < 19 else LARGEST
+
+
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError
@@ -119,6 +129,12 @@ def _texts(value: Any) -> list[str]:
     if not isinstance(value, list):
         raise TypeError
     return [_text(item) for item in value]
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise TypeError
+    return value
 
 
 def _pairs(value: Any) -> dict[str, str]:
@@ -136,7 +152,9 @@ def _pairs(value: Any) -> dict[str, str]:
 _READERS = {
     "text": _text,
     "raw": lambda value: value,
+    "integer": _integer,
     "boolean": _boolean,
     "texts": _texts,
+    "objects": _objects,
     "pairs": _pairs,
 }

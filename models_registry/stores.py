@@ -1,4 +1,4 @@
-"""Where the files' bytes lie: a folder, or a bucket of an S3 service.
+"""Where the files' bytes lie: a folder; ``buckets.py`` has the other kind of store.
 
 Both are Django storages and answer to the same few verbs. They know keys, which ``artifacts.py``
 makes; they have never heard of paths and teams.
@@ -7,12 +7,12 @@ makes; they have never heard of paths and teams.
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from django.core.files.storage import FileSystemStorage
 
@@ -20,7 +20,7 @@ from django.core.files.storage import FileSystemStorage
 CHUNK = 1024 * 1024
 #: What is left free on the disk: the database may live there too.
 RESERVE = 256 * 1024 * 1024
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StoreUnavailable(Exception):
@@ -40,12 +40,43 @@ class Stored:
     written_at: datetime
 
 
+class Store(Protocol):
+    """What a folder and a bucket can do; each verb raises StoreUnavailable and OutOfSpace."""
+
+    #: Whether clients may exchange bytes with the store itself, by presigned addresses.
+    sends_directly: bool
+
+    def has_room_for(self, length: int) -> bool:
+        """Tell whether ``length`` bytes more fit in, as far as can be known."""
+
+    def receive(self, key: str, chunks: Iterable[bytes], length: int | None) -> None:
+        """Write what comes under a new key; ``length`` in bytes is what is expected."""
+
+    def place(self, key: str, destination: str) -> None:
+        """Put what lies under ``key`` at ``destination``, whole and for good."""
+
+    def size_of(self, key: str) -> int | None:
+        """Return how many bytes lie under ``key``; None where there is nothing."""
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """Return the bytes from ``start`` up to ``end``, opened already; closed at their end."""
+
+    def discard(self, key: str) -> None:
+        """Delete what lies under ``key``, if anything does."""
+
+    def clear(self, key: str) -> None:
+        """Delete what lies under ``key`` and what an upload that broke off left there."""
+
+    def stored(self, prefix: str) -> Iterator[Stored]:
+        """List what lies under the keys that begin with the folder ``prefix``."""
+
+
 @contextmanager
 def _disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in _FULL:
             raise OutOfSpace(error.strerror) from error
         raise StoreUnavailable(error.strerror) from error
 
@@ -101,12 +132,14 @@ class FolderStorage(FileSystemStorage):
         with _disk_errors():
             file = self._path(key).open("rb", buffering=0)
             file.seek(start)
-        return _Pieces(file, end - start)
+        return Pieces(file, end - start, _disk_errors)
 
     def discard(self, key: str) -> None:
         """Delete what lies under ``key``, if anything does."""
         with _disk_errors():
             self._path(key).unlink(missing_ok=True)
+
+    clear = discard
 
     def stored(self, prefix: str) -> Iterator[Stored]:
         """List what lies under the keys that begin with the folder ``prefix`` ('' for all)."""
@@ -158,18 +191,27 @@ def _described(path: Path, root: Path) -> Iterator[Stored]:
     yield Stored(path.relative_to(root).as_posix(), status.st_size, written_at)
 
 
-class _Pieces:
+class Pieces:
     """The next ``length`` bytes of an open file or answer, which is closed when they end."""
 
-    def __init__(self, file: IO[bytes] | Any, length: int) -> None:
+    def __init__(
+        self,
+        file: IO[bytes] | Any,
+        length: int,
+        errors: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.file = file
         self.left = length
+        self.errors = errors
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        piece: bytes = self.file.read(min(CHUNK, self.left)) if self.left else b""
+        piece = b""
+        if self.left:
+            with self.errors():
+                piece = self.file.read(min(CHUNK, self.left))
         self.left -= len(piece)
         if not piece:
             self.close()

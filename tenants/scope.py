@@ -320,7 +320,11 @@ def token_scope(credential: Credential) -> Iterator[Scope]:
 
 
 def read_with_token(
-    credential: Credential, statement: str, values: Sequence[Any], *, keep_plan: bool = True
+    credential: Credential,
+    statement: str,
+    values: Sequence[Any] | Mapping[str, Any],
+    *,
+    keep_plan: bool = True,
 ) -> tuple[Scope, list[tuple[Any, ...]]]:
     """Open the token's scope, run one statement that reads in it, and return its rows.
 

@@ -1,16 +1,22 @@
 """Fixtures for all tests. Django connects as the web role; the owner only makes the database."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.core.files.storage import storages
 from django.db import connections
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
+from moto.server import ThreadedMotoServer
 from pytest_django import DjangoDbBlocker
+from pytest_django.fixtures import Settings
 
 from tenants.models import User
 from tests.people import World, make_world
@@ -52,6 +58,60 @@ def folder_of_files() -> Iterator[None]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     yield
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def bucket_service() -> Iterator[str]:
+    """Run an S3 service of our own, over real HTTP, and return its address."""
+    logging.getLogger("werkzeug").setLevel("ERROR")
+    service = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    service.start()
+    host, port = service.get_host_and_port()
+    yield f"http://{host}:{port}"
+    service.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settings: Settings) -> Path:
+    """Keep the files in an empty folder."""
+    where = tmp_path / "artifacts"
+    where.mkdir()
+    use_store(settings, "stores.FolderStorage", location=str(where))
+    return where
+
+
+@pytest.fixture
+def bucket(bucket_service: str, settings: Settings) -> Any:
+    """Keep the files in an empty bucket, below a prefix; return boto3's bucket."""
+    options = {"endpoint_url": bucket_service, "region_name": "eu-central-1"}
+    keys = {"access_key": "key", "secret_key": "secret"}
+    name = f"bucket-{uuid4()}"
+    use_store(
+        settings,
+        "buckets.BucketStorage",
+        bucket_name=name,
+        location="some/prefix",
+        **options,
+        **keys,
+    )
+    bucket: Any = storages["artifacts"]
+    made = bucket.connection.Bucket(name)
+    made.create(CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return made
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def either_store(request: pytest.FixtureRequest) -> str:
+    """Run the test with either kind of store."""
+    kind: str = request.param
+    request.getfixturevalue(kind)
+    return kind
+
+
+def use_store(settings: Settings, kind: str, **options: Any) -> None:
+    """Keep the files elsewhere for this test."""
+    store = {"BACKEND": f"models_registry.{kind}", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": store}
 
 
 @pytest.fixture

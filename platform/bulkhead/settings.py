@@ -4,6 +4,7 @@ The README lists the variables. Secrets are also read from the file that ``NAME_
 """
 
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def database(variable: str, url: str) -> dict[str, Any]:
 
 
 def artifacts_storage(where: str) -> dict[str, Any]:
-    """Return Django's description of the store of files: a folder of ours, or the one named."""
+    """Return Django's description of the store of files: a folder of ours, one named, a bucket."""
+    if where.startswith("s3://"):
+        return {"BACKEND": "models_registry.buckets.BucketStorage", "OPTIONS": bucket(where)}
     if not where:
         folder = DATA_DIR / "artifacts"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,12 +69,37 @@ def artifacts_storage(where: str) -> dict[str, Any]:
         folder = Path(where)
         # It may be a disk that is not mounted; made here, it would fill the wrong one.
         if not folder.is_absolute() or not folder.is_dir():
-            raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} is no folder that is there.")
+            raise ImproperlyConfigured(
+                f"BULKHEAD_STORAGE={where!r} is neither s3://bucket/prefix nor a folder that is "
+                "there, from / on."
+            )
         if not os.access(folder, os.W_OK | os.X_OK):
             raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} cannot be written to.")
     return {
         "BACKEND": "models_registry.stores.FolderStorage",
         "OPTIONS": {"location": str(folder)},
+    }
+
+
+def bucket(where: str) -> dict[str, Any]:
+    """Return what django-storages needs to know of a bucket; the rest, boto3 finds by itself."""
+    name, _, prefix = where.removeprefix("s3://").partition("/")
+    prefix = prefix.rstrip("/")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+        raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} names no bucket.")
+    if prefix and any(part in {"", ".", ".."} for part in prefix.split("/")):
+        raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} has a prefix that is no path.")
+    endpoint = next((v for v in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if env.text(v, "")), "")
+    if endpoint and not re.match(r"https?://[^/]", env.text(endpoint)):
+        raise ImproperlyConfigured(f"{endpoint} is not an http or https address.")
+    return {
+        "bucket_name": name,
+        "location": prefix,
+        "endpoint_url": env.text(endpoint) if endpoint else None,
+        "region_name": env.text("AWS_REGION", "") or env.text("AWS_DEFAULT_REGION", "") or None,
+        "access_key": env.secret("AWS_ACCESS_KEY_ID"),
+        "secret_key": env.secret("AWS_SECRET_ACCESS_KEY"),
+        "security_token": env.secret("AWS_SESSION_TOKEN"),
     }
 
 

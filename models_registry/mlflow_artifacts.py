@@ -1,0 +1,484 @@
+"""MLflow's artifact endpoints: files sent to the upload area, and read from it and from versions.
+
+``mlflow-artifacts:/<path>`` is the team's upload area; ``versions/<id>/<path>`` in it are the files
+of one version, which can be read, and written while the version is PENDING. A path is compared
+with rows and goes no farther. ``workspaces/<team>/`` before it may name the token's own team.
+"""
+
+import base64
+import binascii
+import mimetypes
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.utils.http import content_disposition_header, parse_etags
+
+from models_registry import artifacts
+from models_registry.api import (
+    ApiError,
+    Call,
+    endpoint,
+    invalid,
+    json_response,
+    missing,
+    writing,
+)
+from models_registry.mlflow_fields import Field, read, text
+from models_registry.models import Blob, ModelVersion, Upload
+from models_registry.stores import CHUNK
+from models_registry.validators import validate_path
+from tenants.access import require
+from tenants.models import Tenant, User
+from tenants.rls import TENANT
+from tenants.scope import Scope, read_with_token, tenant_scope
+
+ARTIFACTS = "2.0/mlflow-artifacts/artifacts"
+PARTS = "2.0/mlflow-artifacts/mpu"
+#: Nothing has this id: it stands for what cannot be one.
+NOBODYS = UUID(int=0)
+
+
+# --- where a path leads --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a path means: whose version (None: the upload area's), and the path of files in it.
+
+    ``team`` is what the path itself names as its team, '' for nothing; ``sent`` is all of it.
+    """
+
+    sent: str
+    path: str
+    version_id: UUID | None = None
+    team: str = ""
+
+    def check(self, scope: Scope) -> None:
+        """Refuse a path that names another team, as if there were nothing there."""
+        if self.team and self.team.replace("_", "-") != scope.slug.replace("_", "-"):
+            raise self.missing()
+
+    def version(self) -> ModelVersion | None:
+        """Return the version that the path names, None for the upload area; raises ApiError."""
+        if self.version_id is None:
+            return None
+        version = ModelVersion.objects.filter(pk=self.version_id).first()
+        if version is None:
+            raise self.missing()
+        return version
+
+    def missing(self) -> ApiError:
+        """Return the refusal: nothing is there, or nothing that the caller may see."""
+        return missing(f"No such artifact: '{self.sent}'")
+
+
+def place(path: str, *, of_file: bool = True) -> Place:
+    """Return where ``path`` leads, raises ValidationError; a folder may be empty or end in `/`."""
+    sent = path
+    if not of_file:
+        path = path.removesuffix("/")
+    if of_file or path:
+        validate_path(path)
+    team, version_id = "", None
+    first, _, rest = path.partition("/")
+    if first == "workspaces":
+        team, _, path = rest.partition("/")
+        team = team or "-"
+        first, _, rest = path.partition("/")
+    if first == "versions":
+        name, _, path = rest.partition("/")
+        version_id = _id(name)
+    if of_file and not path:
+        raise missing(f"No such artifact: '{sent}'")
+    return Place(sent, path, version_id, team)
+
+
+def _id(name: str) -> UUID:
+    """Return the id that is written just so: no other spelling of it leads anywhere."""
+    try:
+        found = UUID(name)
+    except ValueError:
+        return NOBODYS
+    return found if str(found) == name else NOBODYS
+
+
+# --- reading -------------------------------------------------------------------------------
+
+OF_UPLOAD_AREA = "version_id IS NULL"
+OF_VERSION = "version_id = %(version_id)s"
+#: The file, or a row of nothing where the path is that of a folder.
+FIND = f"""
+SELECT blob.tenant_id, blob.digest, blob.size
+  FROM models_registry_artifactfile file
+  JOIN models_registry_blob blob ON blob.tenant_id = file.tenant_id AND blob.id = file.blob_id
+ WHERE file.tenant_id = {TENANT} AND file.{{whose}} AND file.path = %(path)s
+UNION ALL
+SELECT NULL, NULL, NULL
+ WHERE EXISTS (
+       SELECT FROM models_registry_artifactfile file
+        WHERE file.tenant_id = {TENANT} AND file.{{whose}}
+          AND file.path >= %(first)s AND file.path < %(last)s)"""  # noqa: S608 - constants
+FIND_IN_VERSION = f"""
+SELECT blob.tenant_id, blob.digest, blob.size
+  FROM models_registry_registeredmodel model
+  JOIN models_registry_modelversion version
+    ON version.tenant_id = model.tenant_id AND version.model_id = model.id
+  JOIN models_registry_artifactfile file
+    ON file.tenant_id = version.tenant_id AND file.version_id = version.id
+  JOIN models_registry_blob blob ON blob.tenant_id = file.tenant_id AND blob.id = file.blob_id
+ WHERE model.tenant_id = {TENANT} AND model.name = %(name)s
+   AND version.number = %(number)s AND file.path = %(path)s"""  # noqa: S608 - constants
+
+
+@endpoint("GET", f"{ARTIFACTS}/")
+def download(call: Call) -> HttpResponseBase:
+    """Answer with the bytes of a file, or with the part of them that is asked for."""
+    where = place(call.rest)
+    try:
+        blob = _find(call, where)
+    except IsFolder as error:
+        said = {"error_code": error.code, "message": error.message, "detail": error.message}
+        return json_response(said, error.status)
+    return _file(call.request, blob, posixpath.basename(where.path))
+
+
+@endpoint("GET", "model-versions/get-artifact")
+def version_file(call: Call) -> HttpResponseBase:
+    """Answer with a file of a version, by the names of both."""
+    said = read(
+        call.request,
+        text("name", required=True),
+        text("version", required=True),
+        text("path", required=True),
+    )
+    validate_path(said["path"])
+    nothing = missing(f"No such artifact: '{said['path']}'")
+    if not re.fullmatch(r"[0-9]{1,9}", said["version"]):
+        raise nothing
+    values = {"name": said["name"], "number": int(said["version"]), "path": said["path"]}
+    _, rows = read_with_token(call.credential, FIND_IN_VERSION, values)
+    if not rows:
+        raise nothing
+    return _file(call.request, _blob(rows[0]), posixpath.basename(said["path"]))
+
+
+@endpoint("GET", ARTIFACTS)
+def list_folder(call: Call) -> HttpResponse:
+    """List what lies in a folder; of a file and of what is not there, nothing."""
+    where = place(read(call.request, text("path"))["path"] or "", of_file=False)
+    try:
+        with writing(call) as scope:
+            where.check(scope)
+            entries = artifacts.files_under(where.version(), where.path)
+    except ApiError as error:
+        if error.code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        entries = []
+    files = [
+        {"path": entry.name, "is_dir": entry.is_dir}
+        | ({} if entry.is_dir else {"file_size": entry.size})
+        for entry in entries
+    ]
+    return json_response({"files": files} if files else {})
+
+
+def _find(call: Call, where: Place) -> Blob:
+    whose = OF_UPLOAD_AREA if where.version_id is None else OF_VERSION
+    values: dict[str, Any] = {
+        "path": where.path,
+        "first": f"{where.path}/",
+        "last": f"{where.path}0",
+        "version_id": where.version_id,
+    }
+    scope, rows = read_with_token(call.credential, FIND.format(whose=whose), values)
+    where.check(scope)
+    if not rows:
+        raise where.missing()
+    if rows[0][1] is None:
+        raise IsFolder(where.sent)
+    return _blob(rows[0])
+
+
+def _blob(row: tuple[Any, ...]) -> Blob:
+    tenant_id, digest, size = row
+    return Blob(tenant_id=tenant_id, digest=digest, size=size)
+
+
+class IsFolder(ApiError):
+    """A folder was asked for as if it were a file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("INVALID_PARAMETER_VALUE", f"'{path}' is a folder: list it instead.")
+
+
+# --- the answer with a file ----------------------------------------------------------------
+
+#: What a browser may be told about a file of unknown origin: none of these runs.
+HARMLESS = {"application/json", "application/zip", "image/gif", "image/jpeg", "image/png"}
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+def _file(request: HttpRequest, blob: Blob, name: str) -> HttpResponseBase:
+    """Answer with the file, to be saved and never shown: it may hold anything."""
+    etag = f'"{blob.digest}"'
+    if _matches(request.headers.get("If-None-Match", ""), etag):
+        return _described(HttpResponse(status=HTTPStatus.NOT_MODIFIED), etag, name)
+    part = _part(request, blob.size, etag)
+    start, end = part or (0, blob.size)
+    if request.method == "HEAD":
+        response: HttpResponseBase = HttpResponse()
+    else:
+        response = StreamingHttpResponse(artifacts.open_file(blob, start, end))
+    if part:
+        response.status_code = HTTPStatus.PARTIAL_CONTENT
+        response["Content-Range"] = f"bytes {start}-{end - 1}/{blob.size}"
+    response["Content-Length"] = str(end - start)
+    return _described(response, etag, name)
+
+
+def _described(response: HttpResponseBase, etag: str, name: str) -> HttpResponseBase:
+    response["ETag"] = etag
+    response["Accept-Ranges"] = "bytes"
+    response["Content-Type"] = _kind(name)
+    response["Content-Disposition"] = content_disposition_header(True, name) or "attachment"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    return response
+
+
+def _kind(name: str) -> str:
+    kind, encoding = mimetypes.guess_type(name)
+    if kind is None or encoding is not None:
+        return "application/octet-stream"
+    if kind.startswith("text/"):
+        return "text/plain"
+    return kind if kind in HARMLESS else "application/octet-stream"
+
+
+def _matches(header: str, etag: str) -> bool:
+    return any(said.removeprefix("W/") in {"*", etag} for said in parse_etags(header))
+
+
+def _part(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
+    """Return from where up to where the bytes are wanted, None for all; raises ApiError (416).
+
+    Several ranges at once and what is no range are answered with the whole file, as RFC 9110 has
+    it; so is a range of a file that has changed since (If-Range).
+    """
+    found = RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if found is None or found[0] == "bytes=-":
+        return None
+    if request.headers.get("If-Range", etag) != etag:
+        return None
+    if not found[1]:
+        start, end = max(0, size - int(found[2])), size
+    else:
+        start, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+        if found[2] and int(found[2]) < start:
+            return None
+    if start >= size:
+        raise ApiError(
+            "INVALID_PARAMETER_VALUE",
+            f"The file has {size} bytes.",
+            status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return start, end
+
+
+# --- writing -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who may write where: what is left of the scope when the bytes begin to arrive."""
+
+    tenant: Tenant
+    user: User
+    version: ModelVersion | None
+
+
+def _writer(call: Call, where: Place) -> Writer:
+    with writing(call) as scope:
+        where.check(scope)
+        require("models_registry.add_modelversion")
+        return Writer(
+            Tenant.objects.get(pk=scope.tenant_id),
+            User.objects.get(pk=scope.user_id or 0),
+            where.version(),
+        )
+
+
+@endpoint("PUT", f"{ARTIFACTS}/")
+def upload(call: Call) -> HttpResponse:
+    """Store the body as a file; one that is there is replaced."""
+    where = place(call.rest)
+    writer = _writer(call, where)
+    length = _length(call.request)
+    artifacts.add_file(
+        writer.tenant,
+        writer.user,
+        writer.version,
+        where.path,
+        _chunks(call.request, length),
+        length=length,
+        digest=_digest(call.request),
+    )
+    return HttpResponse()
+
+
+def _length(request: HttpRequest) -> int | None:
+    """Return the announced length in bytes, None if none is."""
+    said = request.META.get("CONTENT_LENGTH") or ""
+    if said.isdecimal() and len(said) < 19:
+        return int(said)
+    if said:
+        raise invalid("The Content-Length is no number of bytes.")
+    return None
+
+
+def _chunks(request: HttpRequest, length: int | None) -> Iterator[bytes]:
+    """Yield the body as it arrives; raises ApiError for one of unknown length.
+
+    The server cannot tell whether a body without a length has ended or broken off. Only an empty
+    one is taken: MLflow's client sends empty files so.
+    """
+    if length is None:
+        if request.META["wsgi.input"].read(1):
+            raise ApiError(
+                "BAD_REQUEST",
+                "Send a Content-Length with the file.",
+                status=HTTPStatus.LENGTH_REQUIRED,
+            )
+        return
+    while chunk := request.read(CHUNK):
+        yield chunk
+
+
+def _digest(request: HttpRequest) -> str | None:
+    """Return the SHA-256 that the sender announced (RFC 9530), if one."""
+    for said in request.headers.get("Content-Digest", "").split(","):
+        name, _, value = said.strip().partition("=")
+        if name.lower() == "sha-256":
+            try:
+                return base64.b64decode(value.strip(":"), validate=True).hex()
+            except binascii.Error:
+                raise invalid("The Content-Digest is not in base64.") from None
+    return None
+
+
+@endpoint("DELETE", f"{ARTIFACTS}/")
+def delete(call: Call) -> HttpResponse:
+    """Delete a file or a folder of the upload area, or of a version that is PENDING."""
+    where = place(call.rest)
+    with writing(call) as scope:
+        where.check(scope)
+        require("models_registry.add_modelversion")
+        if not artifacts.delete_under(where.version(), where.path):
+            raise where.missing()
+    return json_response({})
+
+
+# --- between the client and the store directly ---------------------------------------------
+
+SECONDS = 15 * 60
+
+
+def _only_directly(what: str) -> None:
+    if not artifacts.sends_directly():
+        raise ApiError(
+            "NOT_IMPLEMENTED",
+            f"{what} is not supported for the current artifact repository",
+        )
+
+
+@endpoint("GET", "2.0/mlflow-artifacts/presigned/")
+def presigned_download(call: Call) -> HttpResponse:
+    """Answer with an address at which the store itself gives the file, for a while."""
+    _only_directly("Multipart download")
+    where = place(call.rest)
+    blob = _find(call, where)
+    url = artifacts.presigned_url(blob, posixpath.basename(where.path), seconds=SECONDS)
+    return json_response({"url": url, "headers": {}, "file_size": blob.size})
+
+
+def _folder_and_name(call: Call, said: dict[str, Any]) -> Place:
+    # The client sends its own local path, of which only the last name is ours.
+    name = re.split(r"[/\\]", said["path"])[-1]
+    folder = call.rest.strip("/")
+    return place(f"{folder}/{name}" if folder else name)
+
+
+@endpoint("POST", f"{PARTS}/create/")
+def create_parts(call: Call) -> HttpResponse:
+    """Begin an upload in parts, and answer with the addresses at which the store takes them."""
+    _only_directly("Multipart upload")
+    said = read(call.request, text("path", required=True), Field("num_parts", "integer"))
+    where = _folder_and_name(call, said)
+    writer = _writer(call, where)
+    upload, urls = artifacts.begin_parts(
+        writer.tenant, writer.user, writer.version, where.path, said["num_parts"] or 1
+    )
+    credentials = [
+        {"url": url, "part_number": number, "headers": {}} for number, url in enumerate(urls, 1)
+    ]
+    return json_response({"upload_id": str(upload.pk), "credentials": credentials})
+
+
+@endpoint("POST", f"{PARTS}/complete/")
+def complete_parts(call: Call) -> HttpResponse:
+    """Make a file of the parts that the store has."""
+    _only_directly("Multipart upload")
+    said = read(
+        call.request,
+        text("path", required=True),
+        text("upload_id", required=True),
+        Field("parts", "objects"),
+    )
+    where = _folder_and_name(call, said)
+    writer = _writer(call, where)
+    artifacts.complete_parts(
+        writer.tenant, writer.user, _upload(writer, where, said["upload_id"]), _parts(said["parts"])
+    )
+    return json_response({})
+
+
+@endpoint("POST", f"{PARTS}/abort/")
+def abort_parts(call: Call) -> HttpResponse:
+    """Give up an upload in parts."""
+    _only_directly("Multipart upload")
+    said = read(call.request, text("path", required=True), text("upload_id", required=True))
+    where = _folder_and_name(call, said)
+    writer = _writer(call, where)
+    artifacts.abort_parts(writer.tenant, _upload(writer, where, said["upload_id"]))
+    return json_response({})
+
+
+def _upload(writer: Writer, where: Place, upload_id: str) -> Upload:
+    """Return the team's upload in parts of this id and path; raises ApiError."""
+    with tenant_scope(writer.tenant, writer.user):
+        found = (
+            Upload.objects.filter(pk=_id(upload_id), version=writer.version)
+            .filter(path=where.path)
+            .exclude(multipart_id="")
+            .first()
+        )
+    if found is None:
+        raise missing(f"No such upload: '{upload_id}'")
+    upload: Upload = found
+    return upload
+
+
+def _parts(said: list[dict[str, Any]] | None) -> list[tuple[int, str]]:
+    found = []
+    for part in said or []:
+        number, etag = part.get("part_number"), part.get("etag")
+        if not isinstance(number, int) or not isinstance(etag, str):
+            raise invalid("Each part has a part_number and an etag.")
+        found.append((number, etag))
+    return sorted(found)
