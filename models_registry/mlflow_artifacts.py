@@ -79,7 +79,7 @@ class Place:
 
 
 def place(path: str, *, of_file: bool = True) -> Place:
-    """Return where ``path`` leads, raises ValidationError; a folder may be empty or end in `/`."""
+    """Return where ``path`` leads; raises ValidationError. A folder may be '' or end in `/`."""
     sent = path
     if not of_file:
         path = path.removesuffix("/")
@@ -421,8 +421,9 @@ def create_parts(call: Call) -> HttpResponse:
     said = read(call.request, text("path", required=True), Field("num_parts", "integer"))
     where = _folder_and_name(call, said)
     writer = _writer(call, where)
+    count = 1 if said["num_parts"] is None else said["num_parts"]
     upload, urls = artifacts.begin_parts(
-        writer.tenant, writer.user, writer.version, where.path, said["num_parts"] or 1
+        writer.tenant, writer.user, writer.version, where.path, count
     )
     credentials = [
         {"url": url, "part_number": number, "headers": {}} for number, url in enumerate(urls, 1)

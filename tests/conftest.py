@@ -94,8 +94,8 @@ def bucket(bucket_service: str, settings: Settings) -> Any:
         **options,
         **keys,
     )
-    bucket: Any = storages["artifacts"]
-    made = bucket.connection.Bucket(name)
+    store: Any = storages["artifacts"]
+    made = store.connection.Bucket(name)
     made.create(CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     return made
 

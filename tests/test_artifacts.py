@@ -389,7 +389,7 @@ def test_unfinished_uploads_are_found_until_a_whole_file_came_later(filled: Worl
     def unfinished(path: str) -> str | None:
         with tenant_scope(filled.alpha):
             found = artifacts.unfinished_under(path)
-        return found.path if found else None
+        return None if found is None else found.path
 
     assert unfinished("m") is None
     long_ago = timezone.now() - timedelta(hours=1)
