@@ -289,11 +289,11 @@ def test_what_another_team_has_and_what_nobody_has_are_answered_alike(
     if either_store == "bucket":
         addresses.append(("GET", PRESIGNED))
     theirs = {
-        "area": (f"{CANARY}/file", "NOTHING/file"),
-        "folder": (CANARY, "NOTHING"),
+        "area": (f"{CANARY}/file", "NOBODY/file"),
+        "folder": (CANARY, "NOBODY"),
         "version": (f"versions/{others.pk}/{CANARY}/file", f"versions/{uuid4()}/{CANARY}/file"),
-        "workspace": (f"workspaces/team-gamma/{CANARY}/file", f"workspaces/nobody/{CANARY}/file"),
-        "their slug": (f"workspaces/team_gamma/{CANARY}", f"workspaces/nobod/{CANARY}"),
+        "workspace": (f"workspaces/team-gamma/{CANARY}/file", f"workspaces/team-nobod/{CANARY}/file"),
+        "their slug": (f"workspaces/team_gamma/{CANARY}", f"workspaces/team_nobod/{CANARY}"),
     }
     before = count(world.gamma), keys()
     for known, unknown in theirs.values():
@@ -608,6 +608,7 @@ def test_a_client_that_goes_away_leaves_nothing(
     answer = connection.getresponse()
     assert answer.status == 400
     assert b"9 bytes arrived of 1000" in answer.read()
+    connection.close()
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
 
