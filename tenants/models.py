@@ -1,6 +1,9 @@
 """Who you are: people, tenants and memberships; and the base of every row that a tenant owns."""
 
+import re
+import secrets
 import uuid
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser, Group, UserManager
@@ -23,6 +26,13 @@ RESERVED_SLUGS = frozenset(
     }
 )
 RESERVED_PREFIXES = ("kube-", "openshift-")
+
+#: How a robot's user name begins; its team's slug and its own name follow, with dots between.
+ROBOT = "robot."
+ROBOT_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?")
+
+#: A token that expires within this time is pointed out to its owner.
+EXPIRES_SOON = timedelta(days=14)
 
 
 def validate_slug_is_free_to_use(slug: str) -> None:
@@ -49,6 +59,30 @@ class User(AbstractUser):
     )
 
     objects: ClassVar[UserManager[Self]] = UserManager()
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(robot_of=None) | models.Q(is_staff=False, is_superuser=False),
+                name="robot_runs_no_platform",
+                violation_error_message="A robot is never a platform admin.",
+            )
+        ]
+
+    def clean(self) -> None:
+        """Refuse a person the user names of robots, or a robot's name could be taken elsewhere."""
+        super().clean()
+        if self.robot_of_id is None and self.username.casefold().startswith(ROBOT):
+            raise ValidationError({"username": f"Only robots' names begin with “{ROBOT}”."})
+
+    @property
+    def robot_name(self) -> str:
+        """A robot's name in its team; empty for a person."""
+        return self.username.split(".", 2)[-1] if self.robot_of_id is not None else ""
+
+    def get_session_auth_hash(self) -> str:
+        """Return what a session must hold to be this account's; none is ever a robot's."""
+        return secrets.token_hex() if self.robot_of_id else super().get_session_auth_hash()
 
     @property
     def display_name(self) -> str:
@@ -145,6 +179,11 @@ class Role(models.TextChoices):
     MAINTAINER = "maintainer"
     ADMIN = "admin"
 
+    @property
+    def rank(self) -> int:
+        """The role's place among the roles; a higher one may do more."""
+        return list(Role).index(self)
+
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
     """Questions about memberships."""
@@ -189,6 +228,14 @@ class Membership(models.Model):
         return f"{self.user} in {self.tenant} as {self.role}"
 
 
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    """Questions about tokens."""
+
+    def living(self) -> "ApiTokenQuerySet":
+        """Leave out what was revoked or has expired."""
+        return self.filter(revoked_at=None, expires_at__gt=timezone.now())
+
+
 class ApiToken(models.Model):
     """A key to the API for one person or robot; what is kept cannot be turned back into it.
 
@@ -222,11 +269,24 @@ class ApiToken(models.Model):
     last_used_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
 
+    objects = ApiTokenQuerySet.as_manager()
+
     class Meta:
         ordering = ("-created_at",)
+        constraints = [
+            # A scope in another spelling would not be taken for the one that only reads.
+            models.CheckConstraint(
+                condition=models.Q(scope__in=["read", "write"]), name="token_scope_is_known"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def expires_soon(self) -> bool:
+        """Whether it is time to make another one."""
+        return self.expires_at - timezone.now() < EXPIRES_SOON
 
 
 class TenantOwned(models.Model):

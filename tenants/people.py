@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from tenants import audit
+from tenants import audit, tokens
 from tenants.models import Membership, Role, Tenant, User
 from tenants.scope import tenant_scope
 
@@ -91,7 +91,24 @@ def add_member(
     expires_at: datetime | None = None,
     actor: User | None = None,
 ) -> Membership:
-    """Let ``user`` into ``tenant``; raises ValidationError if they are in it already."""
+    """Let ``user`` into ``tenant``; raises ValidationError for a robot and for a member."""
+    if user.robot_of_id is not None:
+        text = "A robot belongs to the team that made it, and to no other."
+        raise ValidationError({"user": ValidationError(text, code="robot")})
+    return let_in(tenant, user, role, reason=reason, expires_at=expires_at, actor=actor)
+
+
+def let_in(
+    tenant: Tenant,
+    user: User,
+    role: str,
+    *,
+    reason: str = "",
+    expires_at: datetime | None = None,
+    actor: User | None = None,
+) -> Membership:
+    """Make ``user`` a member; ``robots.create_robot`` calls it for a new robot of the team."""
+    _keep_robots_below_admins(user, role)
     # The tenant's row orders two who add the same person at the same time.
     Tenant.objects.select_for_update().get(pk=tenant.pk)
     membership = Membership(
@@ -103,13 +120,16 @@ def add_member(
     changes = {"from": None, "to": role, "reason": reason}
     if expires_at is not None:
         changes["expires_at"] = expires_at.isoformat()
-    _record(membership, "member.added", changes, actor)
+    _record(membership, "added", changes, actor)
     return membership
 
 
 @transaction.atomic
 def change_role(membership: Membership, role: str, actor: User | None = None) -> None:
-    """Give a member another role; raises ValidationError for the last admin."""
+    """Give a member another role; raises ValidationError for the last admin.
+
+    Tokens of robots that may now do more than whoever made the token are revoked.
+    """
     if role not in Role.values:
         raise ValidationError(f"“{role}” is no role; choose one of {', '.join(Role.values)}.")
     locked = _lock(membership)
@@ -117,19 +137,35 @@ def change_role(membership: Membership, role: str, actor: User | None = None) ->
         return
     if role != Role.ADMIN:
         _keep_an_admin(locked)
+    _keep_robots_below_admins(locked.user, role)
     membership.role = role
     membership.save(update_fields=["role"])
-    _record(membership, "member.role_changed", {"from": locked.role, "to": role}, actor)
+    _record(membership, "role_changed", {"from": locked.role, "to": role}, actor)
+    tokens.revoke_beyond_makers(locked.tenant, actor)
 
 
 @transaction.atomic
 def remove_member(membership: Membership, actor: User | None = None) -> None:
-    """Put a member out, at once; raises ValidationError for the last admin."""
+    """Put a member out, at once; raises ValidationError for the last admin.
+
+    The person's tokens for this team and those that the person made for its robots are revoked.
+    """
     locked = _lock(membership)
     _keep_an_admin(locked)
-    _record(locked, "member.removed", {"from": locked.role, "to": None}, actor)
+    _record(locked, "removed", {"from": locked.role, "to": None}, actor)
+    tokens.revoke_bound(locked.user, locked.tenant, actor)
     locked.tenant.group.user_set.remove(locked.user)
     locked.delete()
+    tokens.revoke_beyond_makers(locked.tenant, actor)
+    if locked.user.robot_of_id is not None:
+        _retire(locked.user, actor)
+
+
+def _retire(robot: User, actor: User | None) -> None:
+    """Close a robot's account and free its name: another robot of that name is another account."""
+    robot.username = f"{robot.username}.removed{robot.pk}"
+    robot.save(update_fields=["username"])
+    deactivate_user(robot, actor)
 
 
 @transaction.atomic
@@ -157,10 +193,17 @@ def _lock(membership: Membership) -> Membership:
     return Membership.objects.select_related("tenant__group", "user").get(pk=membership.pk)
 
 
+def _keep_robots_below_admins(user: User, role: str) -> None:
+    if user.robot_of_id is not None and role == Role.ADMIN:
+        raise ValidationError({"role": "A robot is maintainer at most."})
+
+
 def _keep_an_admin(membership: Membership) -> None:
     if membership.role != Role.ADMIN:
         return
-    others = Membership.objects.active().filter(tenant=membership.tenant, role=Role.ADMIN)
+    others = Membership.objects.active().filter(
+        tenant=membership.tenant, role=Role.ADMIN, user__robot_of=None
+    )
     if not others.exclude(pk=membership.pk).exists():
         raise ValidationError(
             f"{membership.user.display_name} is the last admin of this team. "
@@ -170,7 +213,10 @@ def _keep_an_admin(membership: Membership) -> None:
 
 
 def _record(
-    membership: Membership, action: str, changes: Mapping[str, object], actor: User | None
+    membership: Membership, what: str, changes: Mapping[str, object], actor: User | None
 ) -> None:
+    user = membership.user
+    kind = "member" if user.robot_of_id is None else "robot"
     with tenant_scope(membership.tenant, actor):
-        audit.record(action, membership, label=membership.user.username, changes=dict(changes))
+        label = user.robot_name or user.username
+        audit.record(f"{kind}.{what}", membership, label=label, changes=dict(changes))

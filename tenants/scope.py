@@ -185,7 +185,8 @@ SELECT tenant.id, tenant.slug, tenant.name, tenant.status = 'suspended', tenant.
   FROM tenants_membership member
   JOIN tenants_tenant tenant ON tenant.id = member.tenant_id
   JOIN tenants_user person ON person.id = member.user_id
- WHERE member.user_id = %s AND tenant.slug = %s AND person.is_active
+ WHERE member.user_id = %s AND tenant.slug = %s
+   AND person.is_active AND person.robot_of_id IS NULL
    AND (member.expires_at IS NULL OR member.expires_at > now())"""
 
 # A token and what it opens, proven as a membership is: by its rows as they are now, every time.
