@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.exceptions import ValidationError
 
 from models_registry import validators
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.queries import SORTS, ModelFilter
+from tenants.forms import VerbForm
 from tenants.models import Tenant
 from tenants.scope import current_tenant_id
 
@@ -75,19 +76,6 @@ class MarkdownField(forms.CharField):
     def to_python(self, value: Any) -> Any:
         """Browsers send CRLF; the registry keeps LF."""
         return (super().to_python(value) or "").replace("\r\n", "\n")
-
-
-class VerbForm(forms.Form):
-    """A form whose errors may also come from a verb of the registry."""
-
-    def add_verb_errors(self, error: ValidationError) -> None:
-        """Show the verb's errors beside their fields, or above the form where there is none."""
-        if not hasattr(error, "error_dict"):
-            self.add_error(None, error)
-            return
-        for name, errors in error.error_dict.items():
-            known = name if name in self.fields else None
-            self.add_error(known, errors if name != NON_FIELD_ERRORS else list(errors))
 
 
 class ModelForm(VerbForm):

@@ -28,11 +28,11 @@ from models_registry.forms import (
     RegisterForm,
     ShareForm,
     UnshareForm,
-    VerbForm,
 )
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants import access
 from tenants.access import member
+from tenants.forms import VerbForm
 from tenants.paging import InvalidCursor, paginate
 from tenants.scope import current_scope
 

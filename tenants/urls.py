@@ -4,9 +4,16 @@ from django.urls import path
 
 from tenants import views
 
+ROBOT = "t/<str:tenant>/admin/robots/<str:name>/"
+
 urlpatterns = [
     path("", views.home, name="home"),
     path("theme/", views.theme, name="theme"),
     path("t/<str:tenant>/activity/", views.activity, name="activity"),
     path("t/<str:tenant>/admin/members/", views.members, name="members"),
+    path("t/<str:tenant>/tokens/", views.my_tokens, name="tokens"),
+    path("t/<str:tenant>/tokens/<uuid:token>/revoke/", views.revoke_token, name="revoke_token"),
+    path("t/<str:tenant>/admin/robots/", views.robots_page, name="robots"),
+    path(f"{ROBOT}rotate/", views.rotate_robot, name="rotate_robot"),
+    path(f"{ROBOT}remove/", views.remove_robot, name="remove_robot"),
 ]

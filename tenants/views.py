@@ -1,8 +1,11 @@
-"""Pages about people and teams: choosing a team, its members, its activity."""
+"""Pages about people and teams: choosing a team, its members, robots and tokens, its activity."""
 
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
@@ -10,14 +13,16 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tenants import people
+from tenants import people, robots, tokens
 from tenants.access import forbidden, member, public, signed_in
 from tenants.context import my_teams
-from tenants.forms import MemberForm, ThemeForm
+from tenants.forms import MemberForm, RobotForm, SecretForm, ThemeForm, TokenForm, VerbForm
 from tenants.middleware import is_here
-from tenants.models import AuditEvent, Membership, Role
+from tenants.models import ApiToken, AuditEvent, Membership, Role, Tenant, User
 from tenants.paging import InvalidCursor, paginate
 from tenants.scope import current_scope
+
+require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
 THEME_AGE = 60 * 60 * 24 * 365
 
@@ -78,13 +83,15 @@ ACTIONS = {
     "alias": "Aliases",
     "grant": "Sharing",
     "member": "Members",
+    "robot": "Robots",
+    "token": "Tokens",
     "tenant": "Team",
     "access": "Refusals",
 }
 
 
 @member
-@require_http_methods(["GET", "HEAD", "POST"])
+@require_get_or_post
 def members(request: HttpRequest, tenant: str) -> HttpResponse:
     """List the team's people; its admins change roles and remove members here."""
     if request.method == "POST":
@@ -111,7 +118,9 @@ def _change_member(request: HttpRequest, tenant: str) -> HttpResponse:
     if not form.is_valid():
         return _members_page(request, "Choose a role.", HTTPStatus.UNPROCESSABLE_ENTITY)
     team = Membership.objects.filter(tenant_id=current_scope().tenant_id)
-    found = team.filter(user=form.cleaned_data["user"]).select_related("user", "tenant")
+    found = team.filter(user=form.cleaned_data["user"], user__robot_of=None).select_related(
+        "user", "tenant"
+    )
     membership = found.first()
     if membership is None:
         raise Http404
@@ -130,3 +139,175 @@ def _change_member(request: HttpRequest, tenant: str) -> HttpResponse:
     if role == "remove" and membership.user == actor:
         return redirect("home")
     return redirect("members", tenant)
+
+
+# --- tokens and robots ---------------------------------------------------------------------
+
+
+@member
+@require_get_or_post
+def my_tokens(request: HttpRequest, tenant: str) -> HttpResponse:
+    """List my tokens and make one; its secret is on the answer to that form, and nowhere else."""
+    form = TokenForm(request.POST or None)
+    if not form.is_valid():
+        return _tokens_page(request, form)
+    asked = form.cleaned_data
+
+    def make() -> Made:
+        bound = _team() if asked["team"] == "this" else None
+        return tokens.create_token(
+            _me(request),
+            asked["name"],
+            scope=asked["scope"],
+            tenant=bound,
+            days=asked["days"],
+            actor=_me(request),
+            once=asked["once"],
+        )
+
+    return _made(request, form, make, lambda **made: _tokens_page(request, form, **made), "tokens")
+
+
+@member
+@require_get_or_post
+def revoke_token(request: HttpRequest, tenant: str, token: UUID) -> HttpResponse:
+    """Ask, then end one of my tokens."""
+    found = ApiToken.objects.filter(pk=token, user=_me(request)).select_related("tenant").first()
+    if found is None:
+        raise Http404
+    if request.method != "POST" and found.revoked_at is None:
+        return render(request, "tenants/revoke_token.html", {"token": found})
+    tokens.revoke_token(found, _me(request))
+    messages.success(request, f"The token {found.name} is revoked.")
+    return redirect("tokens", tenant)
+
+
+@member("tenants.manage_members")
+@require_get_or_post
+def robots_page(request: HttpRequest, tenant: str) -> HttpResponse:
+    """List the team's robots and make one with its first token, shown on that answer only."""
+    team = _team()
+    form = RobotForm(request.POST or None)
+    if not form.is_valid():
+        return _robots_page(request, team, form)
+    asked = form.cleaned_data
+
+    def make() -> Made:
+        robot = robots.create_robot(team, asked["name"], asked["role"], _me(request))
+        return robots.rotate_token(
+            robot, scope=asked["scope"], days=asked["days"], actor=_me(request), once=asked["once"]
+        )
+
+    return _made(
+        request, form, make, lambda **made: _robots_page(request, team, form, **made), "robots"
+    )
+
+
+@member("tenants.manage_members")
+@require_get_or_post
+def rotate_robot(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Give a robot a new token, shown on that answer only, and end the ones it had."""
+    robot = _robot(name)
+    team = robot.tenant
+    form = SecretForm(request.POST or None, initial=_as_now(robot))
+
+    def page(**made: Any) -> HttpResponse:
+        if made:
+            return _robots_page(request, team, form, **made)
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
+        context = {"robot": robot, "form": form}
+        return render(request, "tenants/rotate_robot.html", context, status=status)
+
+    if not form.is_valid():
+        return page()
+    asked = form.cleaned_data
+    return _made(
+        request,
+        form,
+        lambda: robots.rotate_token(robot.user, actor=_me(request), **asked),
+        page,
+        "robots",
+    )
+
+
+@member("tenants.manage_members")
+@require_get_or_post
+def remove_robot(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
+    """Ask, then close a robot's account."""
+    robot = _robot(name)
+    if request.method != "POST":
+        return render(request, "tenants/remove_robot.html", {"robot": robot})
+    robots.remove_robot(robot, _me(request))
+    messages.success(request, f"The robot {name} is removed.")
+    return redirect("robots", tenant)
+
+
+Made = tuple[ApiToken, str]
+
+
+def _me(request: HttpRequest) -> User:
+    return cast(User, request.user)
+
+
+def _team() -> Tenant:
+    return Tenant.objects.get(pk=current_scope().tenant_id)
+
+
+def _robot(name: str) -> Membership:
+    robot = robots.robot_named(_team(), name)
+    if robot is None:
+        raise Http404
+    return robot
+
+
+def _as_now(robot: Membership) -> dict[str, Any]:
+    """Return what the robot's newest token may do, so that the next one may do the same."""
+    living = robot.user.living_tokens  # type: ignore[attr-defined]  # prefetched
+    return {"scope": living[0].scope} if living else {}
+
+
+def _made(
+    request: HttpRequest,
+    form: VerbForm,
+    make: Callable[[], Made],
+    page: Callable[..., HttpResponse],
+    back: str,
+) -> HttpResponse:
+    """Make a token and show the page with its secret; or the form with what is wrong with it."""
+    try:
+        token, secret = make()
+    except ValidationError as error:
+        form.add_verb_errors(error)
+        return page()
+    except tokens.AlreadyMade:
+        # The page with the secret was loaded again, or its form sent twice.
+        text = "This token was made already. Its secret is shown once; make another if it is lost."
+        messages.warning(request, text)
+        return redirect(back, current_scope().slug)
+    return page(made=token, secret=secret)
+
+
+def _tokens_page(request: HttpRequest, form: TokenForm, **made: Any) -> HttpResponse:
+    own = ApiToken.objects.living().filter(user=_me(request)).select_related("tenant")
+    return _page_with_form(request, "tenants/tokens.html", form, TokenForm, tokens=own, **made)
+
+
+def _robots_page(request: HttpRequest, team: Tenant, form: SecretForm, **made: Any) -> HttpResponse:
+    inside = Membership.objects.active().filter(tenant=team)
+    context = {
+        "robots": robots.robots_of(team),
+        "inside": set(inside.values_list("user_id", flat=True)),
+        **made,
+    }
+    return _page_with_form(request, "tenants/robots.html", form, RobotForm, **context)
+
+
+def _page_with_form(
+    request: HttpRequest, template: str, form: SecretForm, new: type[SecretForm], **context: Any
+) -> HttpResponse:
+    """Show a list above its form; what was sent stays in it only if something is wrong."""
+    wrong = form.is_bound and "made" not in context
+    context["form"] = form if wrong else new()
+    context["address"] = f"{settings.SITE_URL}/t/{current_scope().slug}"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK
+    return render(request, template, context, status=status)

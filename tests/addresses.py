@@ -19,7 +19,7 @@ NOTHING = UUID(int=0)
 
 @dataclass(frozen=True)
 class Target:
-    """What the addresses point at: a team, its models, and a model shared with it."""
+    """What the addresses point at: a team, its models, a model shared with it, keys to it."""
 
     team: str
     model: str = "fraud"
@@ -27,6 +27,8 @@ class Target:
     shared: UUID = NOTHING
     other_team: UUID = NOTHING
     person: int = 0
+    token: UUID = NOTHING
+    robot: str = "nothing"
 
 
 def team_addresses(target: Target) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -35,6 +37,8 @@ def team_addresses(target: Target) -> dict[str, tuple[str, dict[str, Any]]]:
     model = f"{team}models/{quote(target.model, safe='')}/"
     archived = f"{team}models/{quote(target.archived, safe='')}/"
     shared = f"{team}shared/{target.shared}/"
+    robot = f"{team}admin/robots/{target.robot}/"
+    secret = {"scope": "read", "days": "30", "once": "sent once"}
     return {
         "team_home": (team, {}),
         "models": (f"{team}models/", {}),
@@ -62,6 +66,11 @@ def team_addresses(target: Target) -> dict[str, tuple[str, dict[str, Any]]]:
         "delete_version": (f"{model}versions/2/delete/", {"confirm": "yes"}),
         "activity": (f"{team}activity/", {}),
         "members": (f"{team}admin/members/", {"user": target.person, "role": "contributor"}),
+        "tokens": (f"{team}tokens/", {"name": "new", "team": "this", **secret}),
+        "revoke_token": (f"{team}tokens/{target.token}/revoke/", {}),
+        "robots": (f"{team}admin/robots/", {"name": "new", "role": "viewer", **secret}),
+        "rotate_robot": (f"{robot}rotate/", secret),
+        "remove_robot": (f"{robot}remove/", {}),
     }
 
 

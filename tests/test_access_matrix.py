@@ -6,7 +6,7 @@ until it says at which addresses it is tried.
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
-from tenants import people
+from tenants import people, robots, tokens
 from tenants.access import policy_of, role_with, share
 from tenants.checks import all_patterns, tenant_owned_models
 from tenants.models import Role, User
@@ -95,6 +95,11 @@ TEAM: dict[str, Row] = {
     "share_model": MAINTAINERS,
     "unshare_model": MAINTAINERS_POST,
     "members": Row(post=302, post_role=Role.ADMIN),
+    "tokens": Row(post=200),
+    "revoke_token": Row(post=302),
+    "robots": Row(Role.ADMIN, post=200),
+    "rotate_robot": Row(Role.ADMIN, post=200),
+    "remove_robot": Row(Role.ADMIN, post=302),
 }
 
 
@@ -160,9 +165,25 @@ def target(world: World) -> Target:
         registry.archive_model(RegisteredModel.objects.get(name="ALPHA own"))
     with tenant_scope(world.gamma, world.hugo):
         share(shared, with_tenant=world.alpha)
+    robots.create_robot(world.alpha, "ci", Role.VIEWER, world.alice)
     return Target(
-        team="team_alpha", shared=shared.pk, other_team=world.gamma.pk, person=world.bob.pk
+        team="team_alpha",
+        shared=shared.pk,
+        other_team=world.gamma.pk,
+        person=world.bob.pk,
+        robot="ci",
     )
+
+
+def addresses_for(world: World, target: Target) -> dict[str, Any]:
+    """Return the addresses for each person: members name tokens of their own, others alice's."""
+    own = {
+        name: tokens.create_token(world.person(name), "own", scope="read")[0].pk for name in MEMBERS
+    }
+    return {
+        name: team_addresses(replace(target, token=own.get(name, own["alice"])))
+        for name in (*MEMBERS, *OUTSIDERS, *NOBODY)
+    }
 
 
 def undone(browser: Client, method: str, path: str, data: dict[str, Any]) -> Any:
@@ -176,12 +197,14 @@ def undone(browser: Client, method: str, path: str, data: dict[str, Any]) -> Any
 
 
 def test_every_address_of_a_team_for_every_person_and_method(
-    browsers: dict[str, Client], target: Target
+    world: World, browsers: dict[str, Client], target: Target
 ) -> None:
     """L1, L2: outside the team it is 404 for whatever is sent; a member gets what is theirs."""
     wrong = []
-    for name, (path, data) in team_addresses(target).items():
+    addresses = addresses_for(world, target)
+    for name in TEAM:
         for person, browser in browsers.items():
+            path, data = addresses[person][name]
             for method in METHODS if person in BY_EVERY_METHOD else ("GET", "POST"):
                 if person in NOBODY:
                     expected = 302
@@ -233,9 +256,10 @@ def test_a_suspended_team_is_read_only_for_every_role(
 ) -> None:
     people.suspend_tenant(world.alpha)
     wrong = []
-    for name, (path, data) in team_addresses(target).items():
-        row = TEAM[name]
+    addresses = addresses_for(world, target)
+    for name, row in TEAM.items():
         for person in MEMBERS:
+            path, data = addresses[person][name]
             reads = row.role == Role.VIEWER
             for method, expected in (
                 ("GET", (row.get or 405) if reads else 403),

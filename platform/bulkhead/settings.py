@@ -108,7 +108,8 @@ WEB_URL = env.secret("DATABASE_URL")
 OWNER_URL = env.secret("DATABASE_OWNER_URL")
 EMBEDDED_DATABASE = WEB_URL is None
 
-SITE_URL = env.text("BULKHEAD_URL", "http://127.0.0.1:8000").rstrip("/")
+PORT = env.integer("PORT", 8000, least=1)
+SITE_URL = env.text("BULKHEAD_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
 try:
     SITE = urlsplit(SITE_URL)
 except ValueError:  # brackets without an IPv6 address in them

@@ -51,6 +51,8 @@ def in_words(event: AuditEvent) -> str:
         after=_side(changes.get("to")),
         person=changes.get("with", ""),
         needed=changes.get("needed", ""),
+        holder=changes.get("holder", ""),
+        prefix=changes.get("prefix", ""),
         fields=", ".join(_fields(changes)),
     )
 
@@ -80,6 +82,13 @@ SENTENCES = {
     "member.added": "let in <strong>{object}</strong> as {after}",
     "member.role_changed": "changed the role of <strong>{object}</strong>: {before} → {after}",
     "member.removed": "removed <strong>{object}</strong>, who was {before}",
+    "robot.added": "made the robot <strong>{object}</strong> as {after}",
+    "robot.role_changed": (
+        "changed the role of the robot <strong>{object}</strong>: {before} → {after}"
+    ),
+    "robot.removed": "removed the robot <strong>{object}</strong>, which was {before}",
+    "token.created": "made the token <strong>{object}</strong> ({prefix}…) of {holder}",
+    "token.revoked": "revoked the token <strong>{object}</strong> ({prefix}…) of {holder}",
     "tenant.created": "created the team",
     "tenant.updated": "edited the team's {fields}",
     "tenant.suspended": "suspended the team",
