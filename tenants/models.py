@@ -281,7 +281,7 @@ class ApiToken(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.prefix}…)"
+        return f"{self.prefix}…"
 
     @property
     def expires_soon(self) -> bool:
