@@ -1,4 +1,4 @@
-"""The Django admin of the platform: tenants, memberships, accounts. It writes through people.py."""
+"""The Django admin of the platform: tenants, memberships, accounts, tokens; it writes by verbs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -7,15 +7,15 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from tenants import audit, people
+from tenants import audit, people, tokens
 from tenants.admin_site import PlatformModelAdmin, acting
-from tenants.models import AccountEvent, Membership, Tenant, User
+from tenants.models import AccountEvent, ApiToken, Membership, Tenant, User
 from tenants.usage import usage_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class NewTenantForm(TenantModelForm):
     """A new tenant and its first admin in one."""
 
     first_admin = forms.ModelChoiceField(
-        User.objects.filter(is_active=True),
+        User.objects.filter(is_active=True, robot_of=None),
         widget=AutocompleteSelect(Membership._meta.get_field("user"), admin.site),
         help_text="Who runs the team from now on: adds people and gives them roles.",
     )
@@ -233,8 +233,12 @@ RECORDED = ("username", "email", "first_name", "last_name", "is_staff", "is_supe
 class UserAdmin(PlatformModelAdmin, AnyUserAdmin):
     """Accounts are made, deactivated and activated, and never deleted: history names them."""
 
-    list_display = ("username", "display_name", "email", "is_active", "is_superuser", "last_login")
-    list_filter = ("is_active", "is_superuser")
+    list_display = (
+        *("username", "display_name", "email", "robot_of"),
+        *("is_active", "is_superuser", "last_login"),
+    )
+    list_filter = ("is_active", "is_superuser", ("robot_of", admin.EmptyFieldListFilter))
+    list_select_related = ("robot_of",)
     filter_horizontal = ()
     readonly_fields = ("is_active", "last_login", "date_joined")
     actions = ("deactivate", "activate")
@@ -266,10 +270,21 @@ class UserAdmin(PlatformModelAdmin, AnyUserAdmin):
         """List the tenants of an account that is there."""
         return () if obj is None else super().get_inlines(request, obj)
 
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """Show whose a robot is; there is no password to set."""
+        if obj is None or obj.robot_of_id is None:
+            return super().get_fieldsets(request, obj)
+        fields = ("username", "robot_of", "is_active", "date_joined")
+        note = "A robot: it has tokens, signs in nowhere, and its team's admins make and remove it."
+        return ((None, {"fields": fields, "description": note}),)
+
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        """Keep platform admins from locking themselves out."""
+        """Keep platform admins from locking themselves out, and robots what they are."""
+        readonly = super().get_readonly_fields(request, obj)
+        if obj is not None and obj.robot_of_id is not None:
+            return (*readonly, "username", "robot_of")
         own = ("is_staff", "is_superuser") if obj == request.user else ()
-        return (*super().get_readonly_fields(request, obj), *own)
+        return (*readonly, *own)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: an account is deactivated."""
@@ -299,6 +314,8 @@ class UserAdmin(PlatformModelAdmin, AnyUserAdmin):
         """Set a password, and write down that it was set."""
         with transaction.atomic():
             user: User | None = self.get_object(request, id)
+            if user is not None and user.robot_of_id is not None:
+                raise PermissionDenied("A robot has no password.")
             response = super().user_change_password(request, id, form_url)
             if user is not None and user.password != User.objects.get(pk=user.pk).password:
                 self._record(request, "password_set", user, {})
@@ -327,6 +344,50 @@ class UserAdmin(PlatformModelAdmin, AnyUserAdmin):
             for user in users:
                 people.set_active(user, active=active, actor=acting(request))
                 self.message_user(request, f"{user} is {'active' if active else 'deactivated'}.")
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(PlatformModelAdmin):
+    """Tokens are made by their owners; here they are listed and revoked, never shown."""
+
+    list_display = (
+        *("prefix", "user", "tenant", "scope"),
+        *("created_at", "last_used_at", "expires_at", "revoked_at"),
+    )
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "scope", "tenant")
+    list_select_related = ("user", "tenant")
+    search_fields = ("prefix", "user__username", "tenant__slug")
+    actions = ("revoke",)
+    # Not the name: people write there what a token of theirs is for.
+    fields = readonly_fields = (*list_display[:4], "created_by", *list_display[4:])
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: only its owner may see a token."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: history names it."""
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Let every platform admin revoke."""
+        return True
+
+    def object_actions(self, request: HttpRequest, obj: ApiToken) -> dict[str, str]:
+        """Offer to revoke a token that is not revoked."""
+        return {} if obj.revoked_at else {"revoke": "Revoke"}
+
+    @admin.action(description="Revoke selected tokens", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        """End the tokens at once and for good."""
+        with transaction.atomic():
+            for token in queryset:
+                tokens.revoke_token(token, acting(request))
+                self.message_user(request, f"{token.prefix}… of {token.user} is revoked.")
 
 
 @admin.register(AccountEvent)
