@@ -8,6 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -275,7 +276,8 @@ def _made(
 ) -> HttpResponse:
     """Make a token and show the page with its secret; or the form with what is wrong with it."""
     try:
-        token, secret = make()
+        with transaction.atomic():
+            token, secret = make()
     except ValidationError as error:
         form.add_verb_errors(error)
         return page()

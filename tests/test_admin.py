@@ -19,8 +19,8 @@ from zeal import zeal_ignore
 from models_registry import registry
 from models_registry.models import ModelGroupGrant, ModelUserGrant, ModelVersion, RegisteredModel
 from models_registry.validators import CARD_LENGTH
-from tenants import people
-from tenants.models import AccountEvent, AuditEvent, Membership, Role, Tenant, User
+from tenants import people, robots, tokens
+from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role, Tenant, User
 from tenants.scope import tenant_scope
 from tests.people import CANARY, PASSWORD, World
 
@@ -30,6 +30,7 @@ VERSIONS = reverse("admin:models_registry_modelversion_changelist")
 TENANTS = reverse("admin:tenants_tenant_changelist")
 MEMBERSHIPS = reverse("admin:tenants_membership_changelist")
 USERS = reverse("admin:tenants_user_changelist")
+TOKENS = reverse("admin:tenants_apitoken_changelist")
 ACCOUNT_EVENTS = reverse("admin:tenants_accountevent_changelist")
 REASON = {"reason": "Ticket 4711", "expires_at": "2999-01-01T00:00"}
 RANDOM = uuid.UUID("0b6f4f4e-5d5c-4b7e-9a31-5a1e0c9d7f11")
@@ -136,7 +137,8 @@ def test_a_deactivated_platform_admin_is_out_at_once(dana: Client, world: World)
 def test_only_pages_made_for_this_site_are_on_it(dana: Client) -> None:
     names = {model.__name__ for model in admin.site._registry}
     assert names == {
-        *("Tenant", "Membership", "User", "AccountEvent", "RegisteredModel", "ModelVersion")
+        *("Tenant", "Membership", "User", "AccountEvent", "RegisteredModel", "ModelVersion"),
+        "ApiToken",
     }
     assert dana.get("/admin/auth/group/").status_code == 404
     assert dana.get("/admin/account/emailaddress/").status_code == 404
@@ -877,6 +879,92 @@ def test_account_events_are_read_and_never_changed(dana: Client, world: World) -
         assert dana.post(f"{ACCOUNT_EVENTS}{event.pk}/{page}", {"post": "yes"}).status_code == 403
     act(dana, ACCOUNT_EVENTS, "delete_selected", event.pk, post="yes")
     assert AccountEvent.objects.filter(pk=event.pk).exists()
+
+
+# --- tokens and robots ---------------------------------------------------------------------
+
+
+def test_tokens_are_listed_without_what_they_are(dana: Client, world: World) -> None:
+    """Whose, which team's, since when: no name, no secret, nothing of what is kept of it."""
+    token, secret = tokens.create_token(
+        world.gina, "what it is for", scope="write", tenant=world.gamma
+    )
+    for page in (TOKENS, f"{TOKENS}{token.pk}/change/", f"{TOKENS}?q={token.prefix}"):
+        text = shown(dana.get(page))
+        for word in (token.prefix, "gina", "team_gamma"):
+            assert word in text, page
+        digest = tokens.digest(secret)
+        for word in (secret, digest.hex(), str(digest), "what it is for", "digest"):
+            assert word not in text, page
+    assert token.prefix not in shown(dana.get(f"{TOKENS}?q=alice"))
+    # What a filter may ask is an allow-list: the digest is none of it.
+    for oracle in ("digest__startswith=a", "name__startswith=w", "user__password__startswith=a"):
+        assert dana.get(f"{TOKENS}?{oracle}").status_code == 400
+
+
+def test_a_token_is_revoked_and_otherwise_left_alone(dana: Client, world: World) -> None:
+    kept, _ = tokens.create_token(world.hugo, "x", scope="read")
+    token, _ = tokens.create_token(world.gina, "x", scope="read", tenant=world.gamma)
+    page = dana.get(f"{TOKENS}{token.pk}/change/")
+    assert page.context["object_actions"] == {"revoke": "Revoke"}
+    act(dana, TOKENS, "revoke", token.pk)
+    assert said(dana) == [f"{token.prefix}… of gina is revoked."]
+    assert list(ApiToken.objects.living()) == [kept]
+    assert events(world.gamma, "token.revoked") == [("dana", "x")]
+    assert not dana.get(f"{TOKENS}{token.pk}/change/").context["object_actions"]
+    for url in (f"{TOKENS}add/", f"{TOKENS}{kept.pk}/delete/"):
+        for send in (dana.get, dana.post):
+            assert send(url).status_code == 403
+    data = {"scope": "write", "user": world.dana.pk, "expires_at_0": "2999-01-01"}
+    assert dana.post(f"{TOKENS}{kept.pk}/change/", data).status_code == 403
+    act(dana, TOKENS, "delete_selected", kept.pk, post="yes")
+    kept.refresh_from_db()
+    assert (kept.scope, kept.user, kept.revoked_at) == ("read", world.hugo, None)
+
+
+def test_robots_are_told_from_people_and_stay_what_they_are(dana: Client, world: World) -> None:
+    """L22: no password, no other name, no platform, no other team."""
+    robot = robots.create_robot(world.gamma, "ci", Role.VIEWER, world.hugo)
+    listed = dana.get(f"{USERS}?robot_of__isempty=0")
+    assert list(listed.context["cl"].result_list) == [robot]
+    assert "robot.team_gamma.ci" not in shown(dana.get(f"{USERS}?robot_of__isempty=1"))
+    url = f"{USERS}{robot.pk}/change/"
+    assert "signs in nowhere" in shown(dana.get(url))
+    dana.post(
+        url,
+        {
+            "username": "ci",
+            "is_staff": "on",
+            "is_superuser": "on",
+            "password": "x",
+            "memberships-TOTAL_FORMS": 0,
+            "memberships-INITIAL_FORMS": 0,
+        },
+    )
+    for send in (dana.get, dana.post):
+        password = {"password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
+        assert send(f"{USERS}{robot.pk}/password/", password).status_code == 403
+    typed = {"tenant": world.alpha.pk, "user": robot.pk, "role": Role.VIEWER}
+    dana.post(f"{MEMBERSHIPS}add/", typed)
+    assert "A robot belongs to the team that made it, and to no other." in said(dana)
+    dana.post(f"{MEMBERSHIPS}{robot.memberships.get().pk}/change/", {"role": "admin"})
+    assert said(dana) == ["A robot is maintainer at most."]
+    robot.refresh_from_db()
+    assert (robot.username, robot.is_staff, robot.is_superuser) == (
+        *("robot.team_gamma.ci", False),
+        False,
+    )
+    assert not robot.has_usable_password()
+    assert [m.role for m in robot.memberships.all()] == [Role.VIEWER]
+
+
+def test_a_person_cannot_be_given_a_robots_name(dana: Client, world: World) -> None:
+    typed = {"username": "robot.team_alpha.ci", "usable_password": "false"}
+    assert "Only robots' names begin with" in shown(dana.post(f"{USERS}add/", typed))
+    form = form_of(dana.get(f"{USERS}{world.charlie.pk}/change/"))
+    renamed = dana.post(f"{USERS}{world.charlie.pk}/change/", {**form, "username": "robot.a.b"})
+    assert "Only robots' names begin with" in shown(renamed)
+    assert not User.objects.filter(username__startswith="robot").exists()
 
 
 # --- the look ------------------------------------------------------------------------------

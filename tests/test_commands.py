@@ -17,8 +17,9 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 from models_registry import registry
-from tenants.models import AccountEvent, AuditEvent, Membership, Tenant, User
-from tenants.scope import tenant_scope
+from tenants import robots, tokens
+from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Tenant, User
+from tenants.scope import tenant_scope, token_scope
 from tests.people import CANARY, World, committed, make_world
 
 GOOD_PASSWORD = "a long and unusual sentence"
@@ -296,6 +297,106 @@ def test_a_deactivated_account_is_not_let_in(world: World) -> None:
     assert refusal("add_member", "team_gamma", "charlie") == "The account charlie is deactivated."
 
 
+# --- create_token, revoke_token ------------------------------------------------------------
+
+
+def printed(*words: str) -> tuple[str, str]:
+    """Run create_token; return the token, which must stand alone, and what is said beside it."""
+    out, err = StringIO(), StringIO()
+    call_command("create_token", *words, stdout=out, stderr=err)
+    secret = out.getvalue().removesuffix("\n")
+    assert tokens.TOKEN.fullmatch(secret)
+    assert secret not in err.getvalue()
+    return secret, err.getvalue()
+
+
+def opened(secret: str, team: str = "") -> tuple[str, str, str | None, bool]:
+    """Return which team the token opens, as whom, in which role, and whether it only reads."""
+    credential = tokens.credential(secret, team)
+    assert credential is not None
+    with token_scope(credential) as scope:
+        return scope.slug, scope.actor_label, scope.role, scope.reads_only
+
+
+def test_a_persons_token_is_printed_alone(world: World) -> None:
+    secret, said = printed("gina")
+    assert opened(secret) == ("team_gamma", "gina", "contributor", True)
+    assert said.startswith("Made a token for gina: scope read, opens any team of the person, ")
+    token = ApiToken.objects.get()
+    assert (token.name, token.tenant, token.created_by) == ("command line", None, None)
+    assert (token.expires_at - timezone.now()).days in (89, 90)
+    secret, said = printed(
+        *("gina", "--team", "team_gamma", "--scope", "write", "--days", "7", "--name", "laptop")
+    )
+    assert opened(secret) == ("team_gamma", "gina", "contributor", False)
+    assert "scope write, opens team_gamma" in said
+    with tenant_scope(world.gamma):
+        event = AuditEvent.objects.get(action="token.created")
+    assert (event.actor_label, event.object_label) == ("system", "laptop")
+
+
+def test_a_robot_is_made_if_there_is_none(world: World) -> None:
+    ci = ("--robot", "ci", "--team", "team_alpha")
+    first, said = printed(*ci, "--role", "contributor", "--scope", "write")
+    assert opened(first) == ("team_alpha", "robot.team_alpha.ci", "contributor", False)
+    assert said.splitlines()[0] == "Made the robot robot.team_alpha.ci as contributor."
+    second, said = printed(*ci)
+    assert opened(second)[1:] == ("robot.team_alpha.ci", "contributor", True)
+    assert len(said.splitlines()) == 1
+    assert opened(first)[0] == "team_alpha"
+    viewer, _ = printed("--robot", "reader", "--team", "team_alpha")
+    assert opened(viewer)[2] == "viewer"
+    assert [robot.user.robot_name for robot in robots.robots_of(world.alpha)] == ["ci", "reader"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "one of the arguments username --robot is required"),
+        (["gina", "--robot", "ci"], "not allowed with argument"),
+        (["nobody"], "There is no account nobody."),
+        (["gina", "--team", "team_omega"], "There is no team team_omega."),
+        (["gina", "--team", "team_alpha"], "Only a member of the team"),
+        (["gina", "--scope", "READ"], "invalid choice: 'READ'"),
+        (["gina", "--days", "0"], "A token lives for 1 to 365 days."),
+        (["gina", "--days", "366"], "A token lives for 1 to 365 days."),
+        (["gina", "--days", "soon"], "invalid int value"),
+        (["gina", "--name", ""], "Use 1 to 100 characters"),
+        (["gina", "--role", "viewer"], "--role is for a robot"),
+        (["--robot", "ci"], "--robot needs the --team"),
+        (["--robot", "C I", "--team", "team_alpha"], "Use 1 to 40 lower-case letters"),
+        (["--robot", "ci", "--team", "team_alpha", "--role", "admin"], "invalid choice: 'admin'"),
+        (["--robot", "ci", "--team", "team_alpha", "--days", "999"], "1 to 365 days"),
+        (["--robot", "old", "--team", "team_alpha", "--role", "viewer"], "already, as maintainer"),
+        (["robot.team_alpha.old"], "is a robot: name it by --robot, --team."),
+    ],
+)
+def test_a_token_that_cannot_be_made_is_explained(
+    world: World, words: list[str], message: str
+) -> None:
+    robots.create_robot(world.alpha, "old", "maintainer")
+    assert message in refusal("create_token", *words)
+    assert not ApiToken.objects.exists()
+    assert User.objects.exclude(robot_of=None).count() == 1
+
+
+def test_a_deactivated_person_gets_no_token(world: World) -> None:
+    User.objects.filter(username="gina").update(is_active=False)
+    assert refusal("create_token", "gina") == "This account is deactivated."
+
+
+def test_a_token_is_revoked_by_its_beginning(world: World) -> None:
+    secret, _ = printed("gina", "--team", "team_gamma")
+    prefix = secret[: tokens.PREFIX_LENGTH]
+    assert run("revoke_token", prefix) == f"{prefix} of gina is revoked.\n"
+    assert not ApiToken.objects.living().exists()
+    # A whole token that leaked is taken too, and nothing but its beginning is repeated.
+    assert run("revoke_token", secret) == f"{prefix} of gina was revoked already.\n"
+    assert refusal("revoke_token", "bhw_nothing0") == "There is no token bhw_nothing0."
+    with tenant_scope(world.gamma):
+        assert AuditEvent.objects.filter(action="token.revoked").count() == 1
+
+
 # --- as processes --------------------------------------------------------------------------
 
 
@@ -307,6 +408,9 @@ def test_commands_end_with_a_status_and_one_sentence() -> None:
         "list": manage("list_models", "--team", "team_gamma"),
     }
     assert {name: process.returncode for name, process in done.items()} == dict.fromkeys(done, 0)
+    token = manage("create_token", "gina", "--days", "1")
+    assert (token.returncode, token.stderr.split(":")[0]) == (0, "Made a token for gina")
+    assert tokens.TOKEN.fullmatch(token.stdout.removesuffix("\n"))
     assert done["import"].stdout == "team_gamma: 1 created, 0 updated, 0 unchanged\n"
     assert done["list"].stdout == f"['{CANARY} own', 'fraud', 'model4']\n"
     for process, sentence in (

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
-from tenants import people
+from tenants import people, robots, tokens
 from tenants.access import share
 from tenants.models import AuditEvent, Membership, Role, Tenant, User
 from tenants.scope import tenant_scope
@@ -163,6 +163,10 @@ def fill_to(tenant: Tenant, person: User, count: int) -> None:
             add_version(model, auc=0.5, other=number / 7)
             registry.set_alias(model, f"alias{number}", number + 1)
             share(model, with_user=User.objects.create_user(f"friend{tenant.slug}{number}"))
+    for number in range(person.tokens.count(), count):
+        tokens.create_token(person, f"{number}", scope="read", tenant=tenant)
+        robot = robots.create_robot(tenant, f"ci{number}", Role.VIEWER, person)
+        robots.rotate_token(robot, scope="read", days=30, actor=person)
 
 
 BUDGETS = {
@@ -178,6 +182,8 @@ BUDGETS = {
     "shared_models": (6, ()),
     "activity": (6, ()),
     "members": (6, ()),
+    "tokens": (6, ()),
+    "robots": (8, ()),
 }
 
 
