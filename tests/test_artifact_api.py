@@ -292,7 +292,10 @@ def test_what_another_team_has_and_what_nobody_has_are_answered_alike(
         "area": (f"{CANARY}/file", "NOBODY/file"),
         "folder": (CANARY, "NOBODY"),
         "version": (f"versions/{others.pk}/{CANARY}/file", f"versions/{uuid4()}/{CANARY}/file"),
-        "workspace": (f"workspaces/team-gamma/{CANARY}/file", f"workspaces/team-nobod/{CANARY}/file"),
+        "workspace": (
+            f"workspaces/team-gamma/{CANARY}/file",
+            f"workspaces/team-nobod/{CANARY}/file",
+        ),
         "their slug": (f"workspaces/team_gamma/{CANARY}", f"workspaces/team_nobod/{CANARY}"),
     }
     before = count(world.gamma), keys()
