@@ -65,7 +65,7 @@ class TokenForm(SecretForm):
     field_order = ("name", "scope", "team", "days", "once")
     name = forms.CharField(
         max_length=NAME_LENGTH,
-        help_text="What will use it, such as “laptop”. The log of the team it is bound to names it.",
+        help_text="What will use it, such as “laptop”. The team that it is bound to sees it.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     team = forms.ChoiceField(

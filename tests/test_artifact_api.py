@@ -22,9 +22,9 @@ from models_registry.models import ModelVersion
 from tenants.models import Tenant, User
 from tenants.scope import tenant_scope
 from tests import answers
+from tests.api import make_token
 from tests.people import CANARY, World, committed, make_world
 from tests.test_artifacts import BAD_PATHS, add, content, count, keys, pending_version
-from tests.test_token_scope import make_token
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"

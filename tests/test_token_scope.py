@@ -1,7 +1,6 @@
 """A token opens the scope of one team, proven anew each time, and nothing else."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -9,7 +8,7 @@ from django.utils import timezone
 
 from models_registry.models import RegisteredModel
 from tenants import people, rls, tokens
-from tenants.models import ApiToken, Membership, Tenant, User
+from tenants.models import ApiToken, Membership, User
 from tenants.scope import (
     BadToken,
     ContradictsToken,
@@ -21,27 +20,12 @@ from tenants.scope import (
     scope_or_none,
     token_scope,
 )
+from tests.api import make_token
 from tests.people import World, committed, make_world
 from tests.sql import column
 
 NAMES = f"""SELECT array_agg(name ORDER BY name) FROM models_registry_registeredmodel
              WHERE tenant_id = {rls.TENANT}"""
-
-
-def make_token(user: User, scope: str = "write", tenant: Tenant | None = None, **row: Any) -> str:
-    """Make a token as the verbs do, with what a test needs different."""
-    secret = tokens.new_secret(scope)
-    row.setdefault("expires_at", timezone.now() + timedelta(days=1))
-    ApiToken.objects.create(
-        user=user,
-        tenant=tenant,
-        scope=scope,
-        name="test",
-        prefix=secret[: tokens.PREFIX_LENGTH],
-        digest=tokens.digest(secret),
-        **row,
-    )
-    return secret
 
 
 def opened(secret: str, team: str = "") -> Scope:
