@@ -152,11 +152,15 @@ def update_model(
     locked = _lock(model)
     if expected is not None and locked.updated_at != expected:
         raise Conflict("This model was changed meanwhile; look at it again before you save.")
+    _change_model(locked, fields)
+    return locked
+
+
+def _change_model(locked: RegisteredModel, fields: Mapping[str, Any]) -> None:
     changes = _apply(locked, fields)
     if changes["to"]:
         _save(locked, *fields)
         audit.record("model.updated", locked, changes=changes)
-    return locked
 
 
 @_verb("change_registeredmodel")
@@ -187,13 +191,14 @@ def restore_model(model: RegisteredModel) -> RegisteredModel:
 
 
 @_verb("delete_registeredmodel")
-def delete_model(model: RegisteredModel) -> None:
+def delete_model(model: RegisteredModel, *, in_use: bool = False) -> None:
     """Delete an archived model with its versions, aliases and grants; it cannot be undone.
 
-    Raises ValidationError if the model is not archived: what is in use is archived first.
+    Raises ValidationError if the model is not archived: what is in use is archived first. With
+    ``in_use`` it need not be, for clients that know no archive.
     """
     locked = _lock(model)
-    if not locked.is_archived:
+    if not (locked.is_archived or in_use):
         raise ValidationError("Archive the model first; only an archived model can be deleted.")
     versions = locked.versions.count()
     # The event comes first, while there is a row to name.
@@ -327,12 +332,16 @@ def update_version(
     locked = _lock(version)
     if expected is not None and locked.updated_at != expected:
         raise Conflict("This version was changed meanwhile; look at it again before you save.")
+    _change_version(locked, fields)
+    return locked
+
+
+def _change_version(locked: ModelVersion, fields: Mapping[str, Any]) -> None:
     changes = _apply(locked, fields)
     if changes["to"]:
         _save(locked, *fields)
         _touch(locked.model_id)
         audit.record("version.updated", locked, label=_name(locked), changes=changes)
-    return locked
 
 
 @_verb("change_modelversion")
@@ -363,14 +372,16 @@ def _move_to_stage(version: ModelVersion, stage: str) -> None:
 
 
 @_verb("delete_modelversion")
-def delete_version(version: ModelVersion) -> None:
-    """Delete a version to which no alias points; raises ValidationError if one does."""
+def delete_version(version: ModelVersion, *, with_aliases: bool = False) -> None:
+    """Delete a version; raises ValidationError if aliases point at it, unless ``with_aliases``."""
     locked = _lock(version)
     aliases = sorted(alias.name for alias in locked.aliases.all())
-    if aliases:
+    if aliases and not with_aliases:
         raise ValidationError(
             f"Version {locked.number} is @{', @'.join(aliases)}; move or delete the alias first."
         )
+    for alias in aliases:
+        _record_alias("alias.deleted", locked.model, alias, locked.number, None)
     audit.record("version.deleted", locked, label=_name(locked), changes={"from": locked.number})
     _touch(locked.model_id)
     locked.delete()
@@ -415,12 +426,33 @@ def delete_tag(obj: Tagged, key: str) -> None:
 
 
 def _change_tags(obj: Tagged, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
-    with transaction.atomic():
-        # Locked before it is read, or two writers would each drop the other's tag.
-        if isinstance(obj, RegisteredModel):
-            update_model(obj, tags=change(_lock(obj).tags))
-        else:
-            update_version(obj, tags=change(_lock(obj).tags))
+    # Locked before they are read, or two writers would each drop the other's tag.
+    if isinstance(obj, RegisteredModel):
+        _change_model_tags(obj, change)
+    else:
+        _change_version_tags(obj, change)
+
+
+@_verb("change_registeredmodel")
+def _change_model_tags(
+    model: RegisteredModel, change: Callable[[dict[str, str]], dict[str, str]]
+) -> None:
+    locked = _lock(model)
+    _change_model(locked, _tags(change(locked.tags)))
+
+
+@_verb("change_modelversion")
+def _change_version_tags(
+    version: ModelVersion, change: Callable[[dict[str, str]], dict[str, str]]
+) -> None:
+    locked = _lock(version)
+    _change_version(locked, _tags(change(locked.tags)))
+
+
+def _tags(tags: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Return the tags as the fields to change, if there are not too many of them."""
+    _check("tags", validators.validate_tags, tags)
+    return {"tags": tags}
 
 
 # --- aliases -------------------------------------------------------------------------------
