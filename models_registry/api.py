@@ -16,10 +16,16 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from allauth.core import ratelimit
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
-from django.db import DatabaseError, OperationalError, connection
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from allauth.core.internal import ratelimit
+from django.core.exceptions import (
+    ObjectDoesNotExist,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 
 from models_registry.artifacts import BrokenUpload
 from models_registry.errors import Conflict
@@ -49,6 +55,11 @@ ADDRESS = re.compile(
 TEAM = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
 #: No slug is like this: it stands for a name that cannot be a team's.
 NOBODYS = "-"
+#: What a request says is repeated in a refusal, but not whatever its length.
+MESSAGE_LENGTH = 2000
+#: PostgreSQL's codes where two requests got in each other's way: a deadlock, a transaction that
+#: came too late, a row that was deleted before another could refer to it.
+COLLISIONS = {"40P01", "40001", "23503"}
 
 #: MLflow's error codes and their statuses (mlflow.exceptions.ERROR_CODE_TO_HTTP_STATUS).
 STATUSES = {
@@ -253,7 +264,7 @@ def _refuse(request: HttpRequest, call: Call | None, error: Exception) -> HttpRe
         logger.exception("%s", getattr(request, "id", ""), exc_info=error)
         number = getattr(request, "id", "")
         refusal = ApiError("INTERNAL_ERROR", f"Something broke here; its number is {number}.")
-    body = {"error_code": refusal.code, "message": refusal.message}
+    body = {"error_code": refusal.code, "message": refusal.message[:MESSAGE_LENGTH]}
     response = json_response(body, refusal.status)
     for name, value in refusal.headers.items():
         response[name] = value
@@ -305,16 +316,26 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Ap
         case StoreUnavailable():
             logger.error("%s %s", getattr(request, "id", ""), error)
             return ApiError("TEMPORARILY_UNAVAILABLE", "The store of files does not answer.")
-        case OperationalError():
+        case SuspiciousOperation() | UnreadablePostError():
+            return ApiError("BAD_REQUEST", "The request cannot be read.")
+        case ObjectDoesNotExist():
+            return missing("What the request names was deleted meanwhile.")
+        case OperationalError() | IntegrityError() if _sqlstate(error) in COLLISIONS:
+            return ApiError("RESOURCE_CONFLICT", "Somebody changed the same meanwhile; try again.")
+        case OperationalError() | InterfaceError():
             connection.close()
             logger.error("%s %s", getattr(request, "id", ""), error)
             return ApiError("TEMPORARILY_UNAVAILABLE", "The database does not answer; try again.")
     return None
 
 
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None)
+
+
 def _bad_token(request: HttpRequest) -> ApiError:
     """Refuse a token; who guesses is slowed down, and nobody with a good one is."""
-    if not ratelimit.consume(request, action="bad_token"):
+    if _guesses_too_often(request):
         return ApiError(
             "REQUEST_LIMIT_EXCEEDED",
             "Too many requests without a valid token came from this address; wait a minute.",
@@ -328,9 +349,19 @@ def _bad_token(request: HttpRequest) -> ApiError:
     )
 
 
+def _guesses_too_often(request: HttpRequest) -> bool:
+    """Count a refused token for the caller's address; without one, or a count, nobody is slowed."""
+    try:
+        return not ratelimit.consume(
+            request, app="allauth.account", action="bad_token", limit_get=True
+        )
+    except (PermissionDenied, DatabaseError):
+        return False
+
+
 def _record_denial(call: Call, error: Exception) -> None:
     """Write the refusal in the team's log, since the refused transaction is gone."""
-    changes = {"said": str(error)[:200], "at": call.request.path_info[:200]}
+    changes = {"said": str(error)[:200], "at": call.request.path_info[:200].replace("\0", "")}
     try:
         with writing(call):
             audit.record("access.denied", changes=changes)
