@@ -12,12 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.http.request import split_domain_port, validate_host
 
 from models_registry import artifacts
 from models_registry.models import ModelVersion
 from tenants.scope import current_scope
 
-ARTIFACTS = re.compile(r"(?:/t/(?P<team>[^/]+))?/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/")
+ARTIFACTS = re.compile(
+    r"(?:/t/(?P<team>[^/]+))?/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts(?:/(?P<path>.*))?",
+    re.DOTALL,
+)
+USUAL_PORTS = {"http": "80", "https": "443"}
 VERSIONS_FOLDER = "versions/"
 VERSION_FOLDER = re.compile(r"versions/([0-9a-f-]{36})(?:/(.*))?", re.DOTALL)
 #: Decoded as often as this it must not change any more: nobody encodes so often in good faith.
@@ -46,7 +51,7 @@ def resolve(text: str, *, run_id: str = "", logged_model_id: str = "") -> Source
     except ValueError:
         raise _bad(text, "it is not a valid address") from None
     if parts.scheme == "models" and not text.startswith("models:/m-"):
-        return _of_version(text, parts.netloc, parts.path)
+        return _of_version(text)
     path = _path_here(parts.scheme, host, parts.path, text)
     if path is None:
         return Source(text)
@@ -56,25 +61,28 @@ def resolve(text: str, *, run_id: str = "", logged_model_id: str = "") -> Source
 def _path_here(scheme: str, host: str, path: str, text: str) -> str | None:
     """Return the path among the team's files; None if the address is another server's."""
     if scheme == "mlflow-artifacts":
-        if host and host not in _hosts():
-            return None
-        return _decoded(path, text)
-    if scheme not in {"http", "https"} or host not in _hosts():
+        return None if host and not _is_here(scheme, host) else _decoded(path, text)
+    if scheme not in {"http", "https"} or not _is_here(scheme, host):
         return None
-    found = ARTIFACTS.match(path)
+    found = ARTIFACTS.fullmatch(f"/{_decoded(path, text)}")
     if found is None:
         return None
     named = found["team"]
     if named and named.replace("_", "-") != current_scope().slug.replace("_", "-"):
         raise _nothing(text)
-    return _decoded(path[found.end() :], text)
+    return found["path"] or ""
 
 
-def _hosts() -> set[str]:
-    """Return the hosts, with ports, under which clients know this site."""
+def _is_here(scheme: str, host: str) -> bool:
+    """Tell whether clients know this site by ``host``: its name, and a port if it has one.
+
+    Where any host is allowed (``*``), a name says nothing about whose it is.
+    """
     site = settings.SITE
-    named = {f"{host}:{site.port}" if site.port else host for host in settings.ALLOWED_HOSTS}
-    return {site.netloc.lower(), *(name.lower() for name in named)}
+    name, port = split_domain_port(host)
+    known = [allowed for allowed in settings.ALLOWED_HOSTS if allowed != "*"]
+    same_port = port in ("", USUAL_PORTS.get(scheme)) if not site.port else port == str(site.port)
+    return host == site.netloc.lower() or (same_port and validate_host(name, known))
 
 
 def _decoded(path: str, text: str) -> str:
@@ -126,20 +134,23 @@ def _has_files(version: ModelVersion | None, folder: str) -> bool:
     return bool(artifacts.files_under(version, folder))
 
 
-def _of_version(text: str, netloc: str, path: str) -> Source:
-    """Resolve ``models:/name/3``, ``models:/name@alias`` and ``models:/name/latest``."""
-    name, separator, which = unquote(path).strip("/").rpartition("@")
-    by_alias = bool(separator)
-    if not by_alias:
-        name, _, which = unquote(path).strip("/").rpartition("/")
-    if netloc or not name or "/" in name or "\x00" in path:
+def _of_version(text: str) -> Source:
+    """Resolve ``models:/name/3``, ``…/latest``, ``…/Production`` and ``models:/name@alias``.
+
+    As with MLflow nothing in it is percent-encoded, and a name may hold an ``@``.
+    """
+    name, separator, which = text.partition(":")[2].removeprefix("/").partition("/")
+    by_alias = not separator
+    if by_alias:
+        name, _, which = name.rpartition("@")
+    if not name or not which or "/" in which:
         raise _bad(text, "it names no version of a model of this registry")
     versions = ModelVersion.objects.filter(model__name=name).order_by("-number")
     if by_alias:
         versions = versions.filter(aliases__name=which)
     elif which.isascii() and which.isdecimal() and len(which) < 10:
         versions = versions.filter(number=int(which))
-    elif which != "latest":
+    elif which.lower() != "latest":
         versions = versions.filter(stage=which.title())
     version = versions.select_related("model").first()
     if version is None:
