@@ -22,7 +22,7 @@ from models_registry.api import (
     writing,
 )
 from models_registry.mlflow_fields import Field, read, text
-from models_registry.models import Alias, ModelVersion, RegisteredModel
+from models_registry.models import ModelVersion, RegisteredModel
 from tenants.scope import OpenTeam, Scope, read_in_scope, read_with_token, teams_of_token
 
 MODELS = "2.0/mlflow/registered-models"
@@ -87,10 +87,10 @@ def update_model(call: Call) -> HttpResponse:
 
 @endpoint("DELETE", f"{MODELS}/delete")
 def delete_model(call: Call) -> HttpResponse:
-    """Archive and delete a model: MLflow's clients know no archive."""
+    """Delete a model, archived or not: MLflow's clients know no archive."""
     name = _name(read(call.request, NAME)["name"])
     with writing(call):
-        registry.delete_model(registry.archive_model(_model(name)))
+        registry.delete_model(_model(name), in_use=True)
     return json_response({})
 
 
@@ -185,7 +185,7 @@ def create_version(call: Call) -> HttpResponse:
         text("model_id"),
     )
     name, tags = _name(said["name"]), _tags(said["tags"])
-    _check_source(said["source"], said["run_id"] or "")
+    _check_source(said["source"], said["run_id"] or "", tags)
     with writing(call):
         version = registry.add_version(
             _model(name),
@@ -230,10 +230,7 @@ def delete_version(call: Call) -> HttpResponse:
     """Delete a version and the aliases that point at it, as MLflow does."""
     name, number = _name_and_number(read(call.request, NAME, VERSION))
     with writing(call):
-        version = _version(name, number)
-        for alias in Alias.objects.filter(version=version):
-            registry.delete_alias(version.model, alias.name)
-        registry.delete_version(version)
+        registry.delete_version(_version(name, number), with_aliases=True)
     return json_response({})
 
 
@@ -431,6 +428,8 @@ def _page(
 # --- what a request names ------------------------------------------------------------------
 
 ACTIVE_STAGES = ("Staging", "Production")
+#: What MLflow's clients say where a version is a prompt, whose text is in a tag.
+PROMPT_SOURCES = ("dummy-source", "prompt-template")
 
 
 def _name(name: str) -> str:
@@ -496,8 +495,14 @@ def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     return dict(tags or {})
 
 
-def _check_source(source: str, run_id: str) -> None:
+def _check_source(source: str, run_id: str, tags: Mapping[str, str]) -> None:
     """Refuse what MLflow's own server refuses: paths of the client's machine, and foreign runs."""
+    if tags.get(mlflow_search.IS_PROMPT, "").lower() == "true":
+        if source not in PROMPT_SOURCES:
+            raise invalid(
+                f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder."
+            )
+        return
     scheme = source.partition(":")[0] if ":" in source else ""
     if len(scheme) < 2 or scheme.lower() == "file":  # one letter is a drive
         raise invalid(
