@@ -14,7 +14,10 @@ from django.test import Client
 from django.utils import timezone
 
 from tenants import tokens
-from tenants.models import ApiToken, Tenant, User
+from tenants.checks import tenant_owned_models
+from tenants.models import ApiToken, AuditEvent, Tenant, User
+from tenants.scope import tenant_scope
+from tests.sql import column
 
 MODELS = "registered-models"
 VERSIONS = "model-versions"
@@ -123,3 +126,16 @@ def refused(answer: Any, status: int, code: str) -> str:
     assert body["error_code"] == code, body
     message: str = body["message"]
     return message
+
+
+def kept(*tenants: Tenant) -> list[str]:
+    """Return all that the tenants have, as text; but for their logs, in which refusals are."""
+    found = []
+    for tenant in tenants:
+        with tenant_scope(tenant):
+            for model in tenant_owned_models():
+                if model is not AuditEvent:
+                    table = model._meta.db_table
+                    own = f"SELECT t::text FROM {table} t WHERE tenant_id = %s ORDER BY t"
+                    found += column(own, tenant.pk)
+    return found
