@@ -389,8 +389,11 @@ def delete(call: Call) -> HttpResponse:
 SECONDS = 15 * 60
 
 
-def _only_directly(what: str) -> None:
-    if not artifacts.sends_directly():
+def _only_directly(call: Call, what: str) -> None:
+    """Refuse where the store is a folder; who holds no token is told that first."""
+    if artifacts.sends_directly():
+        return
+    with writing(call):
         raise ApiError(
             "NOT_IMPLEMENTED",
             f"{what} is not supported for the current artifact repository",
@@ -400,7 +403,7 @@ def _only_directly(what: str) -> None:
 @endpoint("GET", "2.0/mlflow-artifacts/presigned/")
 def presigned_download(call: Call) -> HttpResponse:
     """Answer with an address at which the store itself gives the file, for a while."""
-    _only_directly("Multipart download")
+    _only_directly(call, "Multipart download")
     where = place(call.rest)
     blob = _find(call, where)
     url = artifacts.presigned_url(blob, posixpath.basename(where.path), seconds=SECONDS)
@@ -417,7 +420,7 @@ def _folder_and_name(call: Call, said: dict[str, Any]) -> Place:
 @endpoint("POST", f"{PARTS}/create/")
 def create_parts(call: Call) -> HttpResponse:
     """Begin an upload in parts, and answer with the addresses at which the store takes them."""
-    _only_directly("Multipart upload")
+    _only_directly(call, "Multipart upload")
     said = read(call.request, text("path", required=True), Field("num_parts", "integer"))
     where = _folder_and_name(call, said)
     writer = _writer(call, where)
@@ -434,7 +437,7 @@ def create_parts(call: Call) -> HttpResponse:
 @endpoint("POST", f"{PARTS}/complete/")
 def complete_parts(call: Call) -> HttpResponse:
     """Make a file of the parts that the store has."""
-    _only_directly("Multipart upload")
+    _only_directly(call, "Multipart upload")
     said = read(
         call.request,
         text("path", required=True),
@@ -452,7 +455,7 @@ def complete_parts(call: Call) -> HttpResponse:
 @endpoint("POST", f"{PARTS}/abort/")
 def abort_parts(call: Call) -> HttpResponse:
     """Give up an upload in parts."""
-    _only_directly("Multipart upload")
+    _only_directly(call, "Multipart upload")
     said = read(call.request, text("path", required=True), text("upload_id", required=True))
     where = _folder_and_name(call, said)
     writer = _writer(call, where)

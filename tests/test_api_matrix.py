@@ -97,9 +97,22 @@ TABLE: dict[tuple[str, str], Row] = {
     ("PATCH", f"{WORKSPACES}/"): Row(role=None, rest="team-alpha", of_no_team=True),
     ("DELETE", f"{WORKSPACES}/"): Row(role=None, rest="team-alpha", of_no_team=True),
 }
-# Here nobody has files; with some it is tried in the file named after them.
-GET_ARTIFACT = ("GET", "model-versions/get-artifact")
-TABLE[GET_ARTIFACT] = Row({**FIRST, "path": "MLmodel"}, status=404)
+# Here nobody has files, and the store is a folder, which takes nothing from clients directly; with
+# files and with a bucket the endpoints are tried in test_artifact_api.
+ARTIFACTS = "2.0/mlflow-artifacts"
+TABLE |= {
+    ("GET", "model-versions/get-artifact"): Row({**FIRST, "path": "MLmodel"}, status=404),
+    ("GET", f"{ARTIFACTS}/artifacts"): reads(),
+    ("GET", f"{ARTIFACTS}/artifacts/"): Row(rest="folder/file", status=404),
+    ("PUT", f"{ARTIFACTS}/artifacts/"): Row(role=Role.CONTRIBUTOR, rest="folder/file", writes=True),
+    ("DELETE", f"{ARTIFACTS}/artifacts/"): Row(
+        role=Role.CONTRIBUTOR, rest="folder/file", writes=True, status=404
+    ),
+}
+DIRECTLY = Row(rest="folder/file", status=501)
+for verb in ("create", "complete", "abort"):
+    TABLE[("POST", f"{ARTIFACTS}/mpu/{verb}/")] = DIRECTLY
+TABLE[("GET", f"{ARTIFACTS}/presigned/")] = DIRECTLY
 
 
 def place(address: str, rest: str = "") -> str:
@@ -199,7 +212,7 @@ def test_each_member_may_do_what_the_role_includes(world: World, members: dict[s
         one = denied.filter(actor_label="bob").first()
     assert one is not None
     assert (one.ip, one.via) == ("127.0.0.1", members["bob"].token[:12])
-    assert one.changes["at"].startswith("/api/2.0/mlflow/")
+    assert one.changes["at"].startswith("/api/2.0/mlflow")
 
 
 def test_a_reading_token_takes_all_rights_to_write(world: World) -> None:
