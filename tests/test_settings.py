@@ -15,7 +15,7 @@ from django.test import Client, override_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DATABASE = "postgresql://somebody:hunter2@db.example/bulkhead"
-OURS = ("DATABASE_", "BULKHEAD_", "DATA_DIR")
+OURS = ("DATABASE_", "BULKHEAD_", "DATA_DIR", "AWS_")
 GIVEN = {"DATABASE_URL": DATABASE, "BULKHEAD_SECRET_KEY": "s" * 50}
 
 SHOW = """
@@ -85,6 +85,28 @@ BAD: list[tuple[str, dict[str, Any]]] = [
         ("BULKHEAD_TRUSTED_PROXIES", {"BULKHEAD_TRUSTED_PROXIES": number})
         for number in ("", "some", "-1", "1.5", "0x1")
     ),
+    *(
+        ("BULKHEAD_STORAGE", {"BULKHEAD_STORAGE": where})
+        for where in (
+            *("nowhere", "./var", "/nowhere/at/all", "/dev/null", "gs://bucket", "S3://bucket"),
+            *(
+                "s3://",
+                "s3:///prefix",
+                "s3://key:hunter2@bucket",
+                "s3://Bucket",
+                "s3://bucket/../x",
+            ),
+        )
+    ),
+    *(
+        (name, {"BULKHEAD_STORAGE": "s3://bucket"} | variables)
+        for name, variables in (
+            ("AWS_ENDPOINT_URL", {"AWS_ENDPOINT_URL": "key:hunter2@minio"}),
+            ("AWS_ENDPOINT_URL_S3", {"AWS_ENDPOINT_URL_S3": "minio:9000"}),
+            ("AWS_SECRET_ACCESS_KEY", {"AWS_SECRET_ACCESS_KEY": ""}),
+            ("AWS_SECRET_ACCESS_KEY_FILE", {"AWS_SECRET_ACCESS_KEY_FILE": "/nowhere/at/all"}),
+        )
+    ),
 ]
 
 
@@ -142,6 +164,38 @@ def test_a_machine_with_its_own_database_makes_and_keeps_its_key(tmp_path: Path)
     assert len(keys.pop()) >= 50
     assert stat.S_IMODE((folder / "secret-key").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_files_lie_in_the_data_folder_in_another_one_or_in_a_bucket(tmp_path: Path) -> None:
+    own = read(tmp_path)["STORAGES"]["artifacts"]["OPTIONS"]
+    assert own == {"location": str(tmp_path / "artifacts")}
+    assert stat.S_IMODE((tmp_path / "artifacts").stat().st_mode) == 0o700
+    other = tmp_path / "other"
+    other.mkdir()
+    named = read(tmp_path, BULKHEAD_STORAGE=str(other))["STORAGES"]["artifacts"]["OPTIONS"]
+    assert named == {"location": str(other)}
+    key = tmp_path / "key"
+    key.write_text("hunter2\n")
+    bucket = read(
+        tmp_path,
+        BULKHEAD_STORAGE="s3://models.example/some/prefix/",
+        AWS_ENDPOINT_URL="http://minio:9000",
+        AWS_DEFAULT_REGION="eu-central-1",
+        AWS_ACCESS_KEY_ID="somebody",
+        AWS_SECRET_ACCESS_KEY_FILE=str(key),
+    )["STORAGES"]["artifacts"]
+    assert bucket["BACKEND"] == "models_registry.buckets.BucketStorage"
+    assert bucket["OPTIONS"] == {
+        "bucket_name": "models.example",
+        "location": "some/prefix",
+        "endpoint_url": "http://minio:9000",
+        "region_name": "eu-central-1",
+        "access_key": "somebody",
+        "secret_key": "hunter2",
+        "security_token": None,
+    }
+    plain = read(tmp_path, BULKHEAD_STORAGE="s3://models")["STORAGES"]["artifacts"]["OPTIONS"]
+    assert (plain["location"], plain["endpoint_url"], plain["access_key"]) == ("", None, None)
 
 
 def test_an_https_address_switches_on_what_only_https_can_have(tmp_path: Path) -> None:

@@ -70,11 +70,11 @@ def artifacts_storage(where: str) -> dict[str, Any]:
         # It may be a disk that is not mounted; made here, it would fill the wrong one.
         if not folder.is_absolute() or not folder.is_dir():
             raise ImproperlyConfigured(
-                f"BULKHEAD_STORAGE={where!r} is neither s3://bucket/prefix nor a folder that is "
-                "there, from / on."
+                "BULKHEAD_STORAGE is neither s3://bucket/prefix nor a folder that is there, written"
+                " from / on."
             )
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} cannot be written to.")
+            raise ImproperlyConfigured(f"BULKHEAD_STORAGE: {folder} cannot be written to.")
     return {
         "BACKEND": "models_registry.stores.FolderStorage",
         "OPTIONS": {"location": str(folder)},
@@ -86,9 +86,9 @@ def bucket(where: str) -> dict[str, Any]:
     name, _, prefix = where.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
-        raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} names no bucket.")
+        raise ImproperlyConfigured("BULKHEAD_STORAGE names no bucket: write s3://bucket/prefix.")
     if prefix and any(part in {"", ".", ".."} for part in prefix.split("/")):
-        raise ImproperlyConfigured(f"BULKHEAD_STORAGE={where!r} has a prefix that is no path.")
+        raise ImproperlyConfigured("BULKHEAD_STORAGE has a prefix that is no path.")
     endpoint = next((v for v in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if env.text(v, "")), "")
     if endpoint and not re.match(r"https?://[^/]", env.text(endpoint)):
         raise ImproperlyConfigured(f"{endpoint} is not an http or https address.")
