@@ -12,7 +12,7 @@ from enum import Enum
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
@@ -27,6 +27,9 @@ from tenants.scope import current_scope
 P = ParamSpec("P")
 R = TypeVar("R")
 Tagged = RegisteredModel | ModelVersion
+
+#: PostgreSQL's integers end here.
+HIGHEST_NUMBER = 2**31 - 1
 
 
 class _Unset(Enum):
@@ -246,12 +249,18 @@ def add_version(
     metrics: Mapping[str, float] | None = None,
     creator: User | None = None,
     created_at: datetime | None = None,
+    number: int | None = None,
+    location: str | None = None,
 ) -> ModelVersion:
     """Add the next version; its number is the highest that the model ever had, plus one.
 
     The model's row is locked while its counter goes up, so parallel calls get numbers without
     gaps or doubles. Where the source points at files of this team, the version gets them as its
     own; raises ValidationError where it points into Bulkhead and nothing of this team is there.
+
+    For copies from elsewhere: a ``number`` may leave a gap, and raises ValidationError if the model
+    gave it already, even if that version is gone; with a ``location``, where the files are if the
+    source does not say it, the source is kept as it is and looked up nowhere.
     """
     fields = {
         "source": source,
@@ -266,11 +275,15 @@ def add_version(
         "metrics": dict(metrics or {}),
     }
     _check_version_fields(fields)
-    found = sources.resolve(source, run_id=run_id, logged_model_id=logged_model_id)
+    if location is None:
+        found = sources.resolve(source, run_id=run_id, logged_model_id=logged_model_id)
+    else:
+        _check_text("location", location, validators.SOURCE_LENGTH)
+        found = sources.Source(source, location=location)
     now = created_at or timezone.now()
     version = ModelVersion.objects.create(
         model=model,
-        number=_next_number(model),
+        number=_next_number(model, number),
         location=found.location,
         creator_id=creator.pk if creator else current_scope().user_id,
         created_at=now,
@@ -284,18 +297,35 @@ def add_version(
 
 
 COUNT_UP = """
-UPDATE models_registry_registeredmodel SET last_version = last_version + 1, updated_at = %s
- WHERE tenant_id = %s AND id = %s RETURNING last_version, updated_at"""
+UPDATE models_registry_registeredmodel
+   SET last_version = coalesce(%(number)s::bigint, last_version + 1), updated_at = %(now)s
+ WHERE tenant_id = %(tenant_id)s AND id = %(id)s
+   AND last_version < coalesce(%(number)s::bigint, %(highest)s)
+RETURNING last_version, updated_at"""
 
 
-def _next_number(model: RegisteredModel) -> int:
+def _next_number(model: RegisteredModel, number: int | None) -> int:
     """Count the model's versions up; its row stays locked until the transaction ends."""
-    values: list[Any] = [timezone.now(), current_scope().tenant_id, model.pk]
-    with connection.cursor() as cursor:
-        cursor.execute(COUNT_UP, values)
-        row = cursor.fetchone()
+    values = {
+        "number": number,
+        "highest": HIGHEST_NUMBER,
+        "now": timezone.now(),
+        "tenant_id": current_scope().tenant_id,
+        "id": model.pk,
+    }
+    row = None
+    if number is None or number <= HIGHEST_NUMBER:
+        with connection.cursor() as cursor:
+            cursor.execute(COUNT_UP, values)
+            row = cursor.fetchone()
     if row is None:
-        raise RegisteredModel.DoesNotExist
+        following = RegisteredModel.objects.get(pk=model.pk).last_version + 1
+        raise ValidationError(
+            {
+                "number": f"There can be no version {following if number is None else number}: the next number is "
+                f"{following}, and the highest {HIGHEST_NUMBER}."
+            }
+        )
     model.last_version, model.updated_at = row
     return model.last_version
 
@@ -522,6 +552,26 @@ def _record_alias(
     action: str, model: RegisteredModel, alias: str, before: int | None, after: int | None
 ) -> None:
     audit.record(action, model, changes={"alias": alias, "from": before, "to": after})
+
+
+# --- times, for copies from elsewhere ------------------------------------------------------
+
+
+@_verb("change_registeredmodel")
+def set_times(
+    model: RegisteredModel, updated_at: datetime, versions: Mapping[int, datetime]
+) -> None:
+    """Give a copied model, and versions of it by number, the times of their last change elsewhere.
+
+    For commands alone: raises PermissionDenied where a person acts. It writes no event; those of
+    the copying keep their own times, so the log still says when it happened here.
+    """
+    if current_scope().role is not None:
+        raise PermissionDenied("Only a command may say when something was changed.")
+    locked = _lock(model)
+    for number, time in versions.items():
+        locked.versions.filter(number=number).update(updated_at=time)
+    RegisteredModel.objects.filter(pk=locked.pk).update(updated_at=updated_at)
 
 
 # --- bookmarks: a person's own, so no event ------------------------------------------------
