@@ -1,0 +1,82 @@
+"""``manage.py import_mlflow``: copy the models of a stock MLflow server into teams."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from models_registry.management import remote
+from models_registry.mlflow_remote import MlflowServer, Model, RemoteProblem
+from models_registry.models import RegisteredModel
+from models_registry.moving import Importer
+from models_registry.moving_rules import ByRule, RulesProblem, parse_rules
+from tenants.models import Tenant
+from tenants.scope import tenant_scope
+
+
+class Command(BaseCommand):
+    """Import from an MLflow server."""
+
+    help = (
+        "Copy registered models, prompts among them, with versions, tags, aliases, stages and "
+        "times from a stock MLflow server. A second run copies what is missing or differs; "
+        "nothing is deleted. The exit code is 1 if something could not be copied, and 2 if the "
+        "input or the server is of no use."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the server and the teams."""
+        remote.add_arguments(parser)
+        whose = parser.add_mutually_exclusive_group(required=True)
+        whose.add_argument("--team", metavar="SLUG", help="the team that gets all models")
+        whose.add_argument(
+            "--map",
+            metavar="FILE",
+            help="a YAML list of rules, the first that fits decides: - {name: 'fraud-*', tag: "
+            "{key: value}, experiment: Default, team: team_alpha}",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Copy, and report."""
+        server = remote.server(options)
+        importer = Importer(
+            server, with_files=options["with_artifacts"], dry_run=options["dry_run"]
+        )
+        team_of: Callable[[Model], Tenant | None]
+        if options["map"] is None:
+            team = remote.team(options["team"])
+            teams, team_of = [team], lambda model: team
+        else:
+            by_rule = _by_rule(server, options["map"])
+            teams, team_of = list(by_rule.teams.values()), by_rule
+        for tenant in teams:
+            remote.check_writable(tenant)
+        try:
+            models = server.models()
+        except RemoteProblem as problem:
+            raise remote.unusable(str(problem)) from None
+        run = remote.Run(self, options)
+        if run.follow(importer.copy_all(models, team_of), len(models)):
+            copied = {(report.team, report.name) for report in run.reports}
+            run.end({team.slug: _others(team, copied) for team in teams})
+        else:
+            run.end({})
+
+
+def _by_rule(server: MlflowServer, name: str) -> ByRule:
+    try:
+        return ByRule(server, parse_rules(Path(name).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise remote.unusable(f"{name} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise remote.unusable(f"{name} is not UTF-8 text: see byte {error.start + 1}.") from None
+    except RulesProblem as problem:
+        raise remote.unusable(f"{name}: {problem}") from None
+
+
+def _others(team: Tenant, copied: set[tuple[str, str]]) -> list[str]:
+    """Return the names of the team's models that the server does not have."""
+    with tenant_scope(team):
+        names = RegisteredModel.objects.values_list("name", flat=True)
+        return sorted(name for name in names if (team.slug, name) not in copied)
