@@ -320,10 +320,11 @@ def _next_number(model: RegisteredModel, number: int | None) -> int:
             row = cursor.fetchone()
     if row is None:
         following = RegisteredModel.objects.get(pk=model.pk).last_version + 1
+        asked = following if number is None else number
         raise ValidationError(
             {
-                "number": f"There can be no version {following if number is None else number}: the next number is "
-                f"{following}, and the highest {HIGHEST_NUMBER}."
+                "number": f"There can be no version {asked}: the next number is {following}, "
+                f"and the highest {HIGHEST_NUMBER}."
             }
         )
     model.last_version, model.updated_at = row
