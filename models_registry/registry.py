@@ -319,16 +319,18 @@ def _next_number(model: RegisteredModel, number: int | None) -> int:
             cursor.execute(COUNT_UP, values)
             row = cursor.fetchone()
     if row is None:
-        following = RegisteredModel.objects.get(pk=model.pk).last_version + 1
-        asked = following if number is None else number
-        raise ValidationError(
-            {
-                "number": f"There can be no version {asked}: the next number is {following}, "
-                f"and the highest {HIGHEST_NUMBER}."
-            }
-        )
+        raise _no_such_number(RegisteredModel.objects.get(pk=model.pk), number)
     model.last_version, model.updated_at = row
     return model.last_version
+
+
+def _no_such_number(model: RegisteredModel, number: int | None) -> ValidationError:
+    following = model.last_version + 1
+    why = f"the next number is {following}"
+    if following > HIGHEST_NUMBER:
+        why = "no number is left"
+    wanted = following if number is None else number
+    return ValidationError({"number": f"There can be no version {wanted}: {why}."})
 
 
 @_verb("change_modelversion")
