@@ -316,14 +316,16 @@ def _fitting_fields(thing: Model | Version, place: str, problems: list[str]) -> 
         if why:
             problems.append(f"{place}{why}")
             fields[name] = ""
-    fields["tags"] = {}
+    kept: dict[str, str] = {}
     for key, value in sorted(thing.tags.items()):
-        why = _why_not(validators.validate_tags, {**fields["tags"], key: value})
+        why = _why_not(validators.validate_tags, {key: value})
+        if not why and len(kept) == validators.ENTRIES:
+            why = f"{validators.ENTRIES:,} tags are allowed."
         if why:
             problems.append(f"{place}tag {key}: {why}")
         else:
-            fields["tags"][key] = value
-    return fields
+            kept[key] = value
+    return fields | {"tags": kept}
 
 
 def _why_not(validate: Callable[..., None], *values: Any) -> str:
@@ -389,11 +391,11 @@ class Importer:
                 self._copy_files(wanted, version, folders[version.number], tenant, report)
         return report
 
-    # A source such as models:/m-… says nothing away from its server.
     def _locations(self, model: Model, tenant: Tenant, report: Report) -> dict[int, str]:
         """Return where the files of versions are that are not here yet, if the source is no place.
 
-        The server is asked before the transaction begins.
+        One such as ``models:/m-…`` says nothing away from its server. That is asked before the
+        transaction begins.
         """
         with tenant_scope(tenant):
             versions = ModelVersion.objects.filter(model__name=model.name)
@@ -480,16 +482,21 @@ class Importer:
         with tenant_scope(tenant):
             row = _row(wanted.name, version.number)
             here = _sizes(row) if row else {}
-        missing = {path: size for path, size in folder.sizes.items() if path not in here}
-        for path, size in here.items():
-            if path not in folder.sizes:
-                report.only_here.append(f"{place}file {path}")
-            elif size != folder.sizes[path]:
-                there = folder.sizes[path]
-                report.problems.append(f"{place}file {path}: {size:,} bytes here, {there:,} there")
+        waits = row is not None and row.status_message == COPYING
+        missing = {
+            path: size
+            for path, size in folder.sizes.items()
+            if path not in here or (waits and here[path] != size)
+        }
+        report.only_here.extend(f"{place}file {path}" for path in here if path not in folder.sizes)
+        for path, size in folder.sizes.items():
+            if path not in missing and here[path] != size:
+                report.problems.append(
+                    f"{place}file {path}: {here[path]:,} bytes here, {size:,} there"
+                )
         if missing:
             report.changed(f"{place}{_amount(missing.values())}")
-        if row is None or self._dry_run or not (missing or row.status_message == COPYING):
+        if row is None or self._dry_run or not (missing or waits):
             return
         _set_status(tenant, row, ModelVersion.Status.PENDING, COPYING)
         complete = True
