@@ -697,6 +697,24 @@ def test_a_killed_import_of_files_leaves_the_version_pending_and_goes_on(filled:
     assert {v["status"] for v in here(team)["fraud"]["versions"].values()} == {"READY"}
 
 
+def test_files_that_differ_or_are_only_here_are_told(filled: Stock, team: Tenant) -> None:
+    taken_in(filled.url, "--team", "team_new")
+    with tenant_scope(team):
+        version = ModelVersion.objects.get(model__name="fraud", number=1)
+        registry.update_version(version, status="PENDING")
+    for path in ("MLmodel", "ours"):
+        add_file(team, None, version, path, [b"other"])
+    with tenant_scope(team):
+        registry.update_version(version, status="READY")
+    report = of(taken_in(filled.url, "--team", "team_new", "--with-artifacts"), "fraud")
+    assert report["problems"] == ["version 1: file MLmodel: 5 bytes here, 11 there"]
+    assert report["only_here"] == ["version 1: file ours"]
+    assert report["changes"][0] == "version 1: 1 file, 7 bytes"
+    expected = {"MLmodel": b"other", "ours": b"other", "data/weights.bin": b"weights"}
+    assert files_of(team, "fraud", 1) == expected
+    assert here(team)["fraud"]["versions"][1]["status"] == "READY"
+
+
 def test_files_go_out_and_come_back(stock: Stock, team: Tenant) -> None:
     files = {"MLmodel": b"x", "sub dir/ünï #1;?.bin": b"\x00" * 3_000_000, "empty": b""}
     with tenant_scope(team):
@@ -875,6 +893,25 @@ def test_names_and_values_that_nobody_takes_are_reported_each(team: Tenant) -> N
     ]
     row = here(team)["m"]["versions"][1]
     assert (row["stage"], row["status"], row["run_id"], row["source"]) == ("None", "READY", "", "")
+
+
+def test_a_thousand_tags_are_taken_and_the_others_told(team: Tenant) -> None:
+    tags = [{"key": f"k{number:04}", "value": ""} for number in range(1002)]
+    with fake_server(saying(models_answer(model_row_there(tags=tags)))) as url:
+        report = of(taken_in(url, "--team", "team_new"), "m")
+    assert report["problems"] == [
+        f"tag {key}: 1,000 tags are allowed." for key in ("k1000", "k1001")
+    ]
+    assert here(team)["m"]["tags"] == tags[:1000]
+
+
+def test_a_status_is_taken_in_the_words_used_here(team: Tenant) -> None:
+    version = one_version(status="FAILED_REGISTRATION", status_message="no file")
+    with fake_server(saying(ONE_MODEL, version)) as url:
+        taken_in(url, "--team", "team_new")
+    with tenant_scope(team):
+        found = ModelVersion.objects.get(model__name="m")
+    assert (found.status, found.status_message) == ("FAILED", "no file")
 
 
 def artifacts_saying(*entries: dict[str, Any]) -> tuple[str, Any]:
@@ -1126,7 +1163,7 @@ def test_a_number_of_ones_own_leaves_a_gap_and_comes_once(team: Tenant) -> None:
                 registry.add_version(model, number=number)
         assert registry.add_version(model).number == 6
         assert registry.add_version(model, number=2**31 - 1).number == 2**31 - 1
-        with pytest.raises(ValidationError):
+        with pytest.raises(ValidationError, match="no number is left"):
             registry.add_version(model)
 
 
