@@ -266,6 +266,10 @@ def _inside(folder: str) -> models.Q:
     return models.Q(path__gte=f"{folder}/", path__lt=f"{folder}0")
 
 
+def _at_or_below(path: str) -> models.Q:
+    return _inside(path) | models.Q(path=path) if path else models.Q()
+
+
 def file_at(version: ModelVersion | None, path: str) -> ArtifactFile | None:
     """Return the file of the version, or of the upload area, with its blob."""
     return _files(version).filter(path=path).select_related("blob").first()
@@ -311,7 +315,7 @@ def unfinished_under(path: str) -> Upload | None:
     whole = _files(None).filter(
         path=models.OuterRef("path"), created_at__gte=models.OuterRef("started_at")
     )
-    uploads = Upload.objects.filter(_inside(path) | models.Q(path=path), version=None)
+    uploads = Upload.objects.filter(_at_or_below(path), version=None)
     return uploads.exclude(models.Exists(whole)).order_by("path").first()
 
 
@@ -327,7 +331,7 @@ def delete_under(version: ModelVersion | None, path: str) -> int:
     validate_path(path)
     with transaction.atomic():
         _check_takes_files(version)
-        deleted, _ = _files(version).filter(_inside(path) | models.Q(path=path)).delete()
+        deleted, _ = _files(version).filter(_at_or_below(path)).delete()
     return deleted
 
 
@@ -418,6 +422,7 @@ def complete_parts(
     Raises BrokenUpload where the store has other parts than those with these ``etags``; the
     upload can then be completed otherwise, or given up.
     """
+    _mark_as_seen(tenant, upload)
     if not _bucket().complete_parts(upload.key, upload.multipart_id, etags):
         raise BrokenUpload("The store has other parts than those named.")
     size = store().size_of(upload.key) or 0

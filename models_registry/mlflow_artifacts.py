@@ -16,7 +16,13 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    StreamingHttpResponse,
+    UnreadablePostError,
+)
 from django.utils.http import content_disposition_header, parse_etags
 
 from models_registry import artifacts
@@ -29,6 +35,7 @@ from models_registry.api import (
     missing,
     writing,
 )
+from models_registry.artifacts import BrokenUpload
 from models_registry.mlflow_fields import Field, read, text
 from models_registry.models import Blob, ModelVersion, Upload
 from models_registry.stores import CHUNK
@@ -356,8 +363,11 @@ def _chunks(request: HttpRequest, length: int | None) -> Iterator[bytes]:
                 status=HTTPStatus.LENGTH_REQUIRED,
             )
         return
-    while chunk := request.read(CHUNK):
-        yield chunk
+    try:
+        while chunk := request.read(CHUNK):
+            yield chunk
+    except UnreadablePostError:
+        raise BrokenUpload("The connection broke off.") from None
 
 
 def _digest(request: HttpRequest) -> str | None:

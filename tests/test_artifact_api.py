@@ -6,6 +6,8 @@ import hashlib
 import http.client
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,8 @@ from tests import answers
 from tests.api import make_token
 from tests.people import CANARY, World, committed, make_world
 from tests.test_artifacts import BAD_PATHS, add, content, count, keys, pending_version
+from tests.test_serve import wait
+from tests.test_token_scope import make_token
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
@@ -597,23 +601,35 @@ def test_mlflows_own_client(
     assert content(world.alpha, "some/dir/model/MLmodel") == b"flavors"
 
 
-@committed
-def test_a_client_that_goes_away_leaves_nothing(
-    transactional_db: None, folder: Path, live_server: LiveServer
-) -> None:
-    world = make_world()
+def begin(live_server: LiveServer, user: User) -> http.client.HTTPConnection:
+    """Announce 1,000 bytes and send 9."""
     connection = http.client.HTTPConnection(live_server.thread.host, live_server.thread.port)
     connection.putrequest("PUT", f"{ARTIFACTS}/a")
-    connection.putheader("Authorization", f"Bearer {make_token(world.carol)}")
+    connection.putheader("Authorization", f"Bearer {make_token(user)}")
     connection.putheader("Content-Length", "1000")
     connection.endheaders(b"only this")
-    connection.sock.shutdown(1)  # nothing more will come, and the answer can still be read
+    return connection
+
+
+@committed
+def test_a_client_that_sends_too_little_or_goes_away_leaves_nothing(
+    transactional_db: None, folder: Path, live_server: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world()
+    connection = begin(live_server, world.carol)
+    connection.sock.shutdown(socket.SHUT_WR)  # the answer can still be read
     answer = connection.getresponse()
     assert answer.status == 400
     assert b"9 bytes arrived of 1000" in answer.read()
+    connection = begin(live_server, world.carol)
+    wait(lambda: count(world.alpha) == (0, 0, 1))
+    assert len(keys()) == 1
+    reset = struct.pack("ii", 1, 0)
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
     connection.close()
-    assert count(world.alpha) == (0, 0, 0)
+    wait(lambda: count(world.alpha) == (0, 0, 0))
     assert keys() == []
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # --- the files themselves ------------------------------------------------------------------

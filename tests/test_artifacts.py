@@ -406,6 +406,7 @@ def test_unfinished_uploads_are_found_until_a_whole_file_came_later(filled: Worl
     assert unfinished("m/MLmodel") is None  # it came whole after the attempt that broke off
     assert unfinished("m/data") is None
     assert unfinished("v") is None
+    assert unfinished("") == "m-2/x"
     with tenant_scope(filled.gamma):
         assert artifacts.unfinished_under("m") is None
     add(filled.alpha, "m/new.bin", b"whole")
