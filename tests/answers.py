@@ -27,3 +27,15 @@ def headers(answer: Any) -> dict[str, str]:
 def whole(answer: Any, *said: str) -> tuple[int, dict[str, str], str]:
     """Return status, headers and body: what must be equal where nothing may be told apart."""
     return answer.status_code, headers(answer), body(answer, *said)
+
+
+def probability_of_less(some: list[float], others: list[float]) -> float:
+    """Return how probably one of ``some`` is less than one of ``others`` (Mann-Whitney)."""
+    ranked = sorted([(value, True) for value in some] + [(value, False) for value in others])
+    others_below, less = 0, 0
+    for _, is_one_of_some in reversed(ranked):
+        if is_one_of_some:
+            less += others_below
+        else:
+            others_below += 1
+    return less / (len(some) * len(others))

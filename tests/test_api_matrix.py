@@ -135,7 +135,7 @@ def out(world: World) -> dict[str, Api]:
     people.remove_member(people.add_member(world.alpha, gone, Role.ADMIN))
     late = User.objects.create(username="late")
     Membership.objects.create(
-        tenant=world.alpha, user=late, role=Role.ADMIN, expires_at=now - timedelta(minutes=1)
+        tenant=world.alpha, user=late, role=Role.ADMIN, expires_at=now - timedelta(hours=1)
     )
     left = User.objects.create(username="left", is_active=False)
     Membership.objects.create(tenant=world.alpha, user=left, role=Role.ADMIN)
@@ -143,7 +143,7 @@ def out(world: World) -> dict[str, Api]:
     Membership.objects.create(tenant=world.alpha, user=robot, role=Role.ADMIN)
     secrets = {
         "stranger": "",
-        "expired": make_token(world.alice, expires_at=now - timedelta(seconds=1)),
+        "expired": make_token(world.alice, expires_at=now - timedelta(hours=1)),
         "revoked": make_token(world.alice, revoked_at=now),
         "wrong": good[:-1] + ("a" if good[-1] != "a" else "b"),
         "unknown": f"bhw_{'0' * 48}",

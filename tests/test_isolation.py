@@ -32,7 +32,7 @@ from tenants.access import member, public, share, unshare
 from tenants.models import Membership, Role, User
 from tenants.scope import member_scope, tenant_scope
 from tests.addresses import METHODS, PLATFORM, Target, call, team_addresses
-from tests.answers import body, whole
+from tests.answers import body, probability_of_less, whole
 from tests.people import CANARY, HOSTILE_NAMES, World, make_user
 from tests.sql import column, rows
 
@@ -216,23 +216,11 @@ def test_existing_elsewhere_takes_as_long_as_existing_nowhere(full: World, alice
                 start = time.perf_counter()
                 alice.get(address)
                 times[address].append(time.perf_counter() - start)
-        faster = _probability_of_less(times[theirs], times[nobodys])
+        faster = probability_of_less(times[theirs], times[nobodys])
         # By chance alone it is 0.5 ± 0.03.
         assert 0.35 < faster < 0.65, (theirs, faster)
         assert median(times[theirs]) < 1.5 * median(times[nobodys]), theirs
         assert median(times[nobodys]) < 1.5 * median(times[theirs]), theirs
-
-
-def _probability_of_less(some: list[float], others: list[float]) -> float:
-    """Return how probably one of ``some`` is less than one of ``others`` (Mann-Whitney)."""
-    ranked = sorted([(value, True) for value in some] + [(value, False) for value in others])
-    others_below, less = 0, 0
-    for _, is_one_of_some in reversed(ranked):
-        if is_one_of_some:
-            less += others_below
-        else:
-            others_below += 1
-    return less / (len(some) * len(others))
 
 
 # --- no page says a word of it -------------------------------------------------------------
