@@ -5,15 +5,16 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Self
 
 import psycopg
 
-from tests.benchmarks.load import CONNECTIONS, Load, Visitor, in_turns
-from tests.benchmarks.sites import WORKERS, Site, Size, make_site
+from tests.benchmarks.load import CONNECTIONS, Client, Load, drawn, in_turns
+from tests.benchmarks.servers import WORKERS
+from tests.benchmarks.sites import Site, Size, make_site
 
 PAGES = {"models": "models page", "model": "one model's page"}
 MOST_QUERIES = {"models": 8, "model": 12}
@@ -42,7 +43,9 @@ def main() -> None:
         queries = json.loads(small.python("tests.benchmarks.inside", "queries"))
         walls = json.loads(large.python("tests.benchmarks.inside", "walls"))
         sizes = {
-            page: in_turns([(visit.visitor, visit.paths[page]) for visit in visits], options.turns)
+            page: in_turns(
+                [(visit.client, visit.requests(page)) for visit in visits], options.turns
+            )
             for page in PAGES
         }
         loads = measure(visits, options.rounds, options.seconds)
@@ -51,9 +54,14 @@ def main() -> None:
     report_pages(loads, (small.size, large.size), queries)
     say()
     report_ratios(sizes, walls)
-    busy = sum(load.own for load in loads.values()) / sum(load.seconds for load in loads.values())
     say()
-    say(f"The client took {busy:.0%} of one core.")
+    say(own_share(loads.values()))
+
+
+def own_share(loads: Collection[Load]) -> str:
+    """Say how busy the asking side was: it takes from the machine what the servers lack."""
+    busy = sum(load.own for load in loads) / sum(load.asked for load in loads)
+    return f"The client took {busy:.0%} of one core."
 
 
 @dataclass(frozen=True)
@@ -61,15 +69,19 @@ class Visits:
     """Somebody who is signed in at a site, and the pages there."""
 
     size: Size
-    visitor: Visitor
+    client: Client
     paths: dict[str, list[str]]
 
     @classmethod
     def of(cls, site: Site) -> Self:
         """Sign in at the site."""
         signed_in = json.loads(site.python("tests.benchmarks.inside", "sign_in"))
-        cookie = signed_in.pop("cookie")
-        return cls(site.size, Visitor(site.port, cookie), signed_in)
+        headers = {"Cookie": signed_in.pop("cookie"), "Accept": "text/html"}
+        return cls(site.size, Client(site.port, headers), signed_in)
+
+    def requests(self, page: str) -> Iterator[bytes]:
+        """Yield requests for such pages for ever."""
+        return drawn([self.client.request("GET", path) for path in self.paths[page]])
 
 
 def measure(visits: Sequence[Visits], rounds: int, seconds: float) -> dict[tuple[str, str], Load]:
@@ -79,7 +91,7 @@ def measure(visits: Sequence[Visits], rounds: int, seconds: float) -> dict[tuple
         for page in PAGES:
             for visit in visits if turn % 2 else reversed(visits):
                 load = loads[visit.size.name, page]
-                load.ask(visit.visitor, visit.paths[page], seconds)
+                load.ask(visit.client.port, visit.requests(page), seconds)
         sys.stderr.write(f"round {turn + 1} of {rounds}\n")
     return loads
 

@@ -6,26 +6,19 @@ tests'.
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-WORKERS = 2
-START_SECONDS = 120
+from tests.benchmarks.servers import ROOT, WORKERS, Server, running
 
 
 @dataclass(frozen=True)
@@ -71,37 +64,25 @@ class Site:
         return done.stdout
 
     @contextmanager
-    def served(self) -> Iterator[None]:
+    def served(self) -> Iterator[Server]:
         """Serve the site while the block runs."""
         command = [sys.executable, "manage.py", "serve", f"--port={self.port}"]
-        with subprocess.Popen(
-            [*command, f"--workers={WORKERS}"],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-        ) as server:
-            try:
-                self._wait(server)
-                yield
-            finally:
-                server.send_signal(signal.SIGTERM)
-
-    def _wait(self, server: "subprocess.Popen[Any]") -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz"):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        raise RuntimeError("The server does not start.")
+        address = f"http://127.0.0.1:{self.port}/healthz"
+        log = data_dir() / f"bulkhead-{self.size.name}.log"
+        command.append(f"--workers={WORKERS}")
+        with running(command, self.environment, address, log) as server:
+            yield server
 
 
 def make_site(size: Size) -> Site:
     """Make the installation, unless it is there; its server is not started."""
-    web, owner = _addresses()
+    web, owner = addresses()
     database = f"bulkhead_bench_{size.name}"
-    _make_database(owner, database, str(conninfo_to_dict(web)["user"]))
+    make_database(owner, database)
+    web_role = str(conninfo_to_dict(web)["user"])
+    with psycopg.connect(owner, autocommit=True) as connection:
+        grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}")
+        connection.execute(grant.format(sql.Identifier(database), sql.Identifier(web_role)))
     web_url, owner_url = (make_conninfo(url, dbname=database) for url in (web, owner))
     environment = {
         name: value
@@ -111,22 +92,25 @@ def make_site(size: Size) -> Site:
         "DATABASE_URL": web_url,
         "DATABASE_OWNER_URL": owner_url,
         "BULKHEAD_SECRET_KEY": secrets.token_urlsafe(32),
-        "DATA_DIR": str(_data_dir()),
+        "DATA_DIR": str(data_dir()),
         "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
         "DJANGO_SETTINGS_MODULE": "bulkhead.settings",
     }
-    site = Site(size, _free_port(), web_url, owner_url, environment)
+    site = Site(size, free_port(), web_url, owner_url, environment)
     site.manage("migrate", "--verbosity=0")
     numbers = {"tenants": size.teams, "models": size.models, "versions": size.versions}
     site.manage("generate_models", *(f"--{name}={number}" for name, number in numbers.items()))
     return site
 
 
-def _data_dir() -> Path:
-    return Path(os.environ.get("DATA_DIR") or ROOT / "var").resolve() / "bench"
+def data_dir() -> Path:
+    """Return the folder in which the benchmarks keep everything."""
+    folder = Path(os.environ.get("DATA_DIR") or ROOT / "var").resolve() / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def _addresses() -> tuple[str, str]:
+def addresses() -> tuple[str, str]:
     """Return the addresses for the web role and for the owner: from outside, or embedded."""
     sys.path.append(str(ROOT / "platform"))
     from bulkhead import env
@@ -134,25 +118,28 @@ def _addresses() -> tuple[str, str]:
 
     web = env.secret("DATABASE_URL")
     if web is None:
-        urls = ensure_running(_data_dir())
+        urls = ensure_running(data_dir())
         return urls.web, urls.owner
     return web, env.secret("DATABASE_OWNER_URL") or web
 
 
-def _make_database(owner_url: str, name: str, web_role: str) -> None:
+def make_database(owner_url: str, name: str, *, anew: bool = False) -> None:
+    """Make a database of the owner's, unless it is there; with ``anew`` an empty one anyway."""
+    database = sql.Identifier(name)
     with psycopg.connect(owner_url, autocommit=True) as owner:
+        if anew:
+            owner.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
         if owner.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
             return
-        database, role = sql.Identifier(name), sql.Identifier(web_role)
         for statement in (
             "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'",
             "REVOKE ALL ON DATABASE {} FROM PUBLIC",
-            "GRANT CONNECT ON DATABASE {} TO {}",
         ):
-            owner.execute(sql.SQL(statement).format(database, role))
+            owner.execute(sql.SQL(statement).format(database))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
