@@ -2,17 +2,13 @@
 
 import argparse
 import json
-import os
-import platform
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Self
 
-import psycopg
-
 from tests.benchmarks.load import CONNECTIONS, Client, Load, drawn, in_turns
+from tests.benchmarks.report import machine, own_share, say, stop_on_signals
 from tests.benchmarks.servers import WORKERS
 from tests.benchmarks.sites import Site, Size, make_site
 
@@ -20,11 +16,6 @@ PAGES = {"models": "models page", "model": "one model's page"}
 MOST_QUERIES = {"models": 8, "model": 12}
 MOST_FOR_SIZE = 1.2
 MOST_FOR_WALLS = 1.25
-
-
-def say(text: str = "") -> None:
-    """Print a line; what is not part of the report goes to stderr."""
-    sys.stdout.write(f"{text}\n")
 
 
 def main() -> None:
@@ -36,6 +27,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="rounds of full load (4)")
     parser.add_argument("--seconds", type=float, default=5, help="of each page in a round (5)")
     options = parser.parse_args()
+    stop_on_signals()
     small = make_site(Size("small", 10, 100))
     large = make_site(Size("large", options.tenants, options.models))
     with small.served(), large.served():
@@ -56,12 +48,6 @@ def main() -> None:
     report_ratios(sizes, walls)
     say()
     say(own_share(loads.values()))
-
-
-def own_share(loads: Collection[Load]) -> str:
-    """Say how busy the asking side was: it takes from the machine what the servers lack."""
-    busy = sum(load.own for load in loads) / sum(load.asked for load in loads)
-    return f"The client took {busy:.0%} of one core."
 
 
 @dataclass(frozen=True)
@@ -94,29 +80,6 @@ def measure(visits: Sequence[Visits], rounds: int, seconds: float) -> dict[tuple
                 load.ask(visit.client.port, visit.requests(page), seconds)
         sys.stderr.write(f"round {turn + 1} of {rounds}\n")
     return loads
-
-
-def machine(site: Site) -> str:
-    """Name the machine and the programs that matter."""
-    with psycopg.connect(site.owner_url) as owner:
-        (postgres,) = owner.execute("SHOW server_version").fetchone() or ("",)
-    return (
-        f"{os.cpu_count()} cores ({processor()}), which also run the client"
-        f" and PostgreSQL {postgres}; Python {platform.python_version()},"
-        f" granian {version('granian')}"
-    )
-
-
-def processor() -> str:
-    """Return the processor's name where the system tells it."""
-    try:
-        with open("/proc/cpuinfo") as lines:  # noqa: PTH123
-            names = [
-                line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-            ]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
 
 
 def report_pages(

@@ -5,17 +5,24 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import django
 import psycopg
 from django.conf import settings
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
+
+from tests.benchmarks import contents
 
 HOST = "127.0.0.1"
+#: The team whose registry is compared, and who asks for it.
+TEAM = "registry"
+CONTRIBUTOR = "bench-contributor"
 #: How many models of each team are looked at.
 LOOKED_AT = 100
 WALL_ROUNDS = 40
@@ -178,11 +185,65 @@ def _compare(
     return {"walls": guarded_time, "bare": bare_time}
 
 
+def fill_team(models: str) -> dict[str, str]:
+    """Give a team so many models, and take away what an earlier run has made; return a token."""
+    from models_registry import generating
+    from tenants import people
+    from tenants.models import Tenant, User
+    from tenants.scope import SET, tenant_scope
+
+    tenant = Tenant.objects.filter(slug=TEAM).first() or people.create_tenant(TEAM)
+    person, is_new = User.objects.get_or_create(username=CONTRIBUTOR)
+    if is_new:
+        people.add_member(tenant, person, "contributor")
+    values = contents.parameters(contents.names(int(models))) | {"tenant": tenant.pk}
+    with transaction.atomic(using="owner"), connections["owner"].cursor() as owner:
+        owner.execute(SET, [str(tenant.pk), "", ""])
+        for statement in contents.TIDY_BULKHEAD.split(";"):
+            owner.execute(statement, values)
+    with tenant_scope(tenant), connection.cursor() as cursor:
+        cursor.execute(contents.FILL_BULKHEAD, values)
+    generating.tidy()
+    return {"token": _token(person, tenant)}
+
+
+def team_token() -> dict[str, str]:
+    """Return a token for the team; the team is made where it is missing."""
+    return fill_team("0")
+
+
+def _token(person: Any, tenant: Any) -> str:
+    """Make a token as the verbs do; what signs it is another secret at each run."""
+    from tenants import tokens
+    from tenants.models import ApiToken
+
+    secret = tokens.new_secret("write")
+    ApiToken.objects.create(
+        user=person,
+        tenant=tenant,
+        scope="write",
+        name="benchmark",
+        prefix=secret[: tokens.PREFIX_LENGTH],
+        digest=tokens.digest(secret),
+        expires_at=timezone.now() + timedelta(days=1),
+    )
+    return secret
+
+
+MEASUREMENTS: dict[str, Callable[..., Any]] = {
+    "sign_in": sign_in,
+    "queries": queries,
+    "walls": walls,
+    "fill_team": fill_team,
+    "team_token": team_token,
+}
+
+
 def main() -> None:
-    """Measure what the argument names."""
+    """Measure, or prepare, what the arguments name."""
     django.setup()
-    found = {"sign_in": sign_in, "queries": queries, "walls": walls}[sys.argv[1]]()
-    sys.stdout.write(json.dumps(found))
+    name, *rest = sys.argv[1:]
+    sys.stdout.write(json.dumps(MEASUREMENTS[name](*rest)))
 
 
 if __name__ == "__main__":
