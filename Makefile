@@ -42,6 +42,8 @@ format: $(VENV)/test-ready ## Format the code and the templates
 
 bench: $(VENV)/test-ready ## Measure the figures of the README
 	@$(PYTHON) -m tests.benchmarks
+	@$(PYTHON) -m tests.benchmarks.mlflow
+	@$(PYTHON) -m tests.benchmarks.files
 
 clean: ## Remove .venv and what tools left behind; your data in DATA_DIR stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

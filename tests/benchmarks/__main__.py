@@ -94,7 +94,7 @@ def report_pages(
             load = loads[size.name, page]
             say(
                 f"| {words} | {size.words} | {load.rate:.0f}"
-                f" | {load.p50:.0f} ms | {load.p99:.0f} ms | {load.bytes / 1024:.0f} KB"
+                f" | {load.p50:.0f} ms | {load.p99:.0f} ms | {load.size / 1024:.0f} KB"
                 f" | {few} and {many} (at most {MOST_QUERIES[page]}) |"
             )
 

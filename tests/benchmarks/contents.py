@@ -6,6 +6,7 @@ next run.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 VERSIONS = 2
 ALIAS = "champion"
@@ -23,7 +24,7 @@ def names(models: int) -> list[str]:
     return [f"{SUBJECTS[number % len(SUBJECTS)]}-{number:06}" for number in range(1, models + 1)]
 
 
-def parameters(chosen: Sequence[str]) -> dict[str, object]:
+def parameters(chosen: Sequence[str]) -> dict[str, Any]:
     """Return what the statements below take, for models of these names."""
     return {
         "names": list(chosen),

@@ -186,16 +186,11 @@ def _compare(
 
 
 def fill_team(models: str) -> dict[str, str]:
-    """Give a team so many models, and take away what an earlier run has made; return a token."""
+    """Give the team so many models, and take away what an earlier run has made; return a token."""
     from models_registry import generating
-    from tenants import people
-    from tenants.models import Tenant, User
     from tenants.scope import SET, tenant_scope
 
-    tenant = Tenant.objects.filter(slug=TEAM).first() or people.create_tenant(TEAM)
-    person, is_new = User.objects.get_or_create(username=CONTRIBUTOR)
-    if is_new:
-        people.add_member(tenant, person, "contributor")
+    tenant, person = _team()
     values = contents.parameters(contents.names(int(models))) | {"tenant": tenant.pk}
     with transaction.atomic(using="owner"), connections["owner"].cursor() as owner:
         owner.execute(SET, [str(tenant.pk), "", ""])
@@ -208,8 +203,21 @@ def fill_team(models: str) -> dict[str, str]:
 
 
 def team_token() -> dict[str, str]:
-    """Return a token for the team; the team is made where it is missing."""
-    return fill_team("0")
+    """Return a token for the team as it is."""
+    tenant, person = _team()
+    return {"token": _token(person, tenant)}
+
+
+def _team() -> tuple[Any, Any]:
+    """Return the team and its contributor, made where they are missing."""
+    from tenants import people
+    from tenants.models import Tenant, User
+
+    tenant = Tenant.objects.filter(slug=TEAM).first() or people.create_tenant(TEAM)
+    person, is_new = User.objects.get_or_create(username=CONTRIBUTOR)
+    if is_new:
+        people.add_member(tenant, person, "contributor")
+    return tenant, person
 
 
 def _token(person: Any, tenant: Any) -> str:

@@ -94,7 +94,7 @@ class Load:
     answers: float = 0.0
     seconds: float = 0.0
     #: The size of an answer's body.
-    bytes: int = 0
+    size: int = 0
     #: How busy the asking side itself was, in seconds of one core, and for how long it asked.
     own: float = 0.0
     asked: float = 0.0
@@ -126,7 +126,7 @@ class Load:
             if inside > 0:
                 self.answers += inside / (answered - asked)
                 self.times.append(answered - asked)
-                self.bytes = size
+                self.size = size
         self.seconds += seconds
         self.own += time.process_time() - own
         self.asked += time.perf_counter() - began

@@ -258,7 +258,7 @@ def report(loads: dict[str, dict[str, Load]], chosen: Sequence[str]) -> None:
             f"| {OPERATIONS[name].words} | {_speed(ours)} | {_speed(stock)} | {_speed(tenants)}"
             f" | {ours.rate / stock.rate:.1f}{f' ({target})' if target else ''}"
             f" | {ours.rate / tenants.rate:.0f} (≥ {LEAST_FOR_TENANTS})"
-            f" | {ours.bytes / 1024:.1f} KB, {stock.bytes / 1024:.1f} KB |"
+            f" | {ours.size / 1024:.1f} KB, {stock.size / 1024:.1f} KB |"
         )
 
 
