@@ -7,6 +7,8 @@ PORT ?= 8000
 DATA_DIR ?= var
 WORKERS ?= 2
 export PORT DATA_DIR WORKERS
+# MLflow's clients of today are in .venv; those of yesterday need packages of their own.
+OLD_CLIENT := $(VENV)/mlflow-2.22
 # Tests keep their server apart from the one with your data.
 TEST = DATA_DIR="$(DATA_DIR)/test" $(PYTHON) -m pytest
 TEMPLATES = $(shell find templates -name '*.html')
@@ -22,7 +24,7 @@ help: ## List what can be typed
 run: $(VENV)/run-ready ## Serve the demo at 127.0.0.1:PORT (8000), data in DATA_DIR (var)
 	@exec $(PYTHON) manage.py serve --demo
 
-test: lint browser ## Check the code, then run all tests
+test: lint browser $(OLD_CLIENT)/ready ## Check the code, then run all tests
 	@$(TEST) --numprocesses 2 --dist loadfile
 	@$(TEST) tests/browser
 
@@ -64,25 +66,32 @@ WANTED = $(PYTHON) -c 'import sys, tomllib; \
 lock: $(VENV)/test-ready ## Lock the newest versions that pyproject.toml allows
 	$(WANTED) | $(LOCK) --output-file requirements.txt -
 	$(WANTED) dev | $(LOCK) --constraint requirements.txt --output-file requirements-dev.txt -
+	$(LOCK) --output-file tests/clients/mlflow-2.22.txt tests/clients/mlflow-2.22.in
 
 # --- Setting up ---
 
 # Touched when all packages of the lock file are there; made anew when .venv no longer works.
 ifneq ($(shell $(PYTHON) -c 'print(1)' 2>/dev/null),1)
-.PHONY: $(VENV)/run-ready $(VENV)/test-ready
+.PHONY: $(VENV)/run-ready $(VENV)/test-ready $(OLD_CLIENT)/ready
 endif
-INSTALL = $(PYTHON) -m pip install -qq --disable-pip-version-check --no-input --require-hashes
+INSTALL = -m pip install -qq --disable-pip-version-check --no-input --require-hashes
 
 $(VENV)/run-ready: requirements.txt
 	@$(MAKE_VENV)
 	@echo "Installing the packages of $< in $(VENV) …"
-	@$(INSTALL) -r $<
+	@$(PYTHON) $(INSTALL) -r $<
 	@touch $@
 
 $(VENV)/test-ready: requirements-dev.txt
 	@$(MAKE_VENV)
 	@echo "Installing the packages of $< in $(VENV) …"
-	@$(INSTALL) -r $<
+	@$(PYTHON) $(INSTALL) -r $<
+	@touch $@
+
+$(OLD_CLIENT)/ready: tests/clients/mlflow-2.22.txt | $(VENV)/test-ready
+	@$(PYTHON) -m venv --clear $(OLD_CLIENT)
+	@echo "Installing the packages of $< in $(OLD_CLIENT) …"
+	@$(OLD_CLIENT)/bin/python $(INSTALL) -r $<
 	@touch $@
 
 define MAKE_VENV
