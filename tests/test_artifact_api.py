@@ -28,7 +28,6 @@ from tests.api import make_token
 from tests.people import CANARY, World, committed, make_world
 from tests.test_artifacts import BAD_PATHS, add, content, count, keys, pending_version
 from tests.test_serve import wait
-from tests.test_token_scope import make_token
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
@@ -621,6 +620,7 @@ def test_a_client_that_sends_too_little_or_goes_away_leaves_nothing(
     answer = connection.getresponse()
     assert answer.status == 400
     assert b"9 bytes arrived of 1000" in answer.read()
+    connection.close()
     connection = begin(live_server, world.carol)
     wait(lambda: count(world.alpha) == (0, 0, 1))
     assert len(keys()) == 1

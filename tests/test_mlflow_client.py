@@ -21,10 +21,10 @@ from models_registry.models import ModelVersion
 from tenants import people, tokens
 from tenants.models import Role, Tenant, User
 from tenants.scope import tenant_scope
+from tests.api import make_token
 from tests.mlflow_clients import VERSIONS, Client, Server, all_said, bulkhead, stock_mlflow
 from tests.people import CANARY, PASSWORD, World, make_world
 from tests.sql import fill_with_files
-from tests.test_token_scope import make_token
 
 #: Whose team each client works in, who it is, and what its models learn from.
 TEAMS = {
