@@ -11,11 +11,12 @@ from functools import cache
 from typing import Any
 
 import nh3
-import yaml
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from mdit_py_plugins.front_matter import front_matter_plugin
+
+from models_registry import plain_yaml
 
 TAGS = {
     *("a", "blockquote", "br", "code", "del", "em", "h2", "h3", "h4", "h5", "h6", "hr", "li"),
@@ -107,38 +108,12 @@ def _facts(front: str) -> tuple[list[tuple[str, str]], str]:
     if len(front) > FRONT_MATTER_LENGTH:
         return [], f"The front matter is longer than {FRONT_MATTER_LENGTH:,} characters."
     try:
-        if problem := _costly(front):
-            return [], problem
-        # It reads every value as text: `no` stays no, and 12:30:00 does not become 45000.
-        data = yaml.load(front, Loader=yaml.BaseLoader)  # noqa: S506  # it makes texts only
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return [], f"The front matter is not valid YAML: {_reason(error)}."
+        data = plain_yaml.read(front, "The front matter", depth=FRONT_MATTER_DEPTH, first_line=2)
+    except plain_yaml.BadYaml as problem:
+        return [], str(problem)
     if not isinstance(data, dict):
         return [], "The front matter is not a list of names with values."
     return [(str(key), _as_text(value)) for key, value in data.items() if value], ""
-
-
-def _costly(front: str) -> str:
-    """Say what would make reading the YAML cost minutes or gigabytes; no card needs any of it.
-
-    The events come while the text is read, so what is nested too deeply is not read to its end.
-    """
-    depth = 0
-    for event in yaml.parse(front, Loader=yaml.BaseLoader):
-        if isinstance(event, yaml.AliasEvent):
-            return "The front matter uses YAML aliases; write the values out."
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > FRONT_MATTER_DEPTH:
-            return f"The front matter is nested more than {FRONT_MATTER_DEPTH} levels deep."
-    return ""
-
-
-def _reason(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return "it could not be read"
-    return f"{getattr(error, 'problem', None) or 'error'} in line {mark.line + 2}"
 
 
 def _as_text(value: Any) -> str:

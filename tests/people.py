@@ -5,11 +5,12 @@ there; charlie is a member of nothing; dana is a platform admin. What team_gamma
 carries the word CANARY, which nobody else may ever see.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
 
-from models_registry import registry
+from models_registry import artifacts, registry
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants import people
 from tenants.models import Role, Tenant, User
@@ -104,3 +105,32 @@ def add_version(model: RegisteredModel, word: str = "some", **metrics: float) ->
         params={"C": "1.0", "word": word},
         metrics=metrics,
     )
+
+
+#: What `give_files` uploads, by path.
+FILES = {
+    "MLmodel": b"flavors:\n  sklearn: {sklearn_version: 1.7.2, pickled_model: data/model.pkl}\n",
+    "data/model.pkl": b"\x80\x04 never loaded",
+    "notes.txt": b"a note",
+}
+
+
+def give_files(
+    tenant: Tenant,
+    name: str,
+    files: Mapping[str, bytes] = FILES,
+    *,
+    number: int = 1,
+    owner: User | None = None,
+) -> ModelVersion:
+    """Upload files to a version of the model; afterwards its status is what it was."""
+    with tenant_scope(tenant):
+        version = ModelVersion.objects.get(model__name=name, number=number)
+        status, version.status = version.status, ModelVersion.Status.PENDING
+        version.save()
+    for path, content in files.items():
+        artifacts.add_file(tenant, owner, version, path, [content], length=len(content))
+    with tenant_scope(tenant):
+        version.status = status
+        version.save()
+    return version
