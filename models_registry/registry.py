@@ -16,9 +16,16 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
-from models_registry import artifacts, sources, validators
+from models_registry import artifacts, mlmodel, sources, validators
 from models_registry.errors import Conflict
-from models_registry.models import Alias, Bookmark, ModelVersion, RegisteredModel
+from models_registry.models import (
+    Alias,
+    ArtifactFile,
+    Bookmark,
+    ModelVersion,
+    RegisteredModel,
+    Upload,
+)
 from tenants import audit
 from tenants.access import TenantSuspended, require
 from tenants.models import AuditEvent, User
@@ -348,7 +355,10 @@ def update_version(
     metrics: Mapping[str, float] | _Unset = UNSET,
     expected: datetime | None = None,
 ) -> ModelVersion:
-    """Change what is given of ``version``; with ``expected`` as in ``update_model``."""
+    """Change what is given of ``version``; with ``expected`` as in ``update_model``.
+
+    Raises ValidationError where it would be PENDING again: what is complete takes no more files.
+    """
     given = {
         "description": description,
         "source": source,
@@ -365,6 +375,8 @@ def update_version(
     locked = _lock(version)
     if expected is not None and locked.updated_at != expected:
         raise Conflict("This version was changed meanwhile; look at it again before you save.")
+    if status == ModelVersion.Status.PENDING != locked.status:
+        raise ValidationError({"status": "A version is pending only until it is complete."})
     _change_version(locked, fields)
     return locked
 
@@ -402,6 +414,68 @@ def _move_to_stage(version: ModelVersion, stage: str) -> None:
     _touch(version.model_id)
     changes = {"from": {"stage": before}, "to": {"stage": stage}}
     audit.record("version.updated", version, label=_name(version), changes=changes)
+
+
+@_verb("change_modelversion")
+def finish_version(version: ModelVersion) -> ModelVersion:
+    """Make a PENDING version READY: its files are complete, and it takes no others.
+
+    Raises ValidationError where it is not pending, has no files, an upload has not ended, or its
+    MLmodel names files that are not there.
+    """
+    locked = _lock(version)
+    if locked.status != ModelVersion.Status.PENDING:
+        raise ValidationError("The files of this version are complete already.")
+    paths = list(locked.files.values_list("path", flat=True))
+    if not paths:
+        raise ValidationError("This version has no files yet; upload them first.")
+    unfinished = unfinished_uploads(locked).first()
+    if unfinished is not None:
+        raise ValidationError(
+            f"The upload of “{unfinished.path}” has not ended: wait for it, upload the file "
+            "again, or discard it."
+        )
+    described = mlmodel.of_version(locked)
+    missing = described.missing(paths) if described else []
+    if missing:
+        raise ValidationError(
+            f"The MLmodel names files that are not here: {', '.join(missing)}. Upload them first."
+        )
+    _apply(locked, {"status": ModelVersion.Status.READY, "status_message": ""})
+    _save(locked, "status", "status_message")
+    _touch(locked.model_id)
+    changes = {
+        "from": {"status": ModelVersion.Status.PENDING},
+        "to": {"status": ModelVersion.Status.READY, "files": len(paths)},
+    }
+    audit.record("version.updated", locked, label=_name(locked), changes=changes)
+    return locked
+
+
+def unfinished_uploads(version: ModelVersion) -> models.QuerySet[Upload]:
+    """Return the uploads to ``version`` that run or broke off, by path.
+
+    One does not count if a whole file came later under the same path.
+    """
+    whole = ArtifactFile.objects.filter(
+        version=version,
+        path=models.OuterRef("path"),
+        created_at__gte=models.OuterRef("started_at"),
+    )
+    return version.uploads.exclude(models.Exists(whole)).order_by("path")
+
+
+@_verb("add_modelversion")
+def remove_files(version: ModelVersion, path: str) -> int:
+    """Remove the file at ``path`` of a PENDING version, or all below it; return how many.
+
+    What is being uploaded to such a path, or broke off, is given up; its bytes go with the next
+    ``collect_garbage``. Raises ValidationError for a version that is complete.
+    """
+    removed = artifacts.delete_under(version, path)
+    below = models.Q(path=path) | models.Q(path__startswith=f"{path}/")
+    given_up, _ = version.uploads.filter(below).delete()
+    return removed + given_up
 
 
 @_verb("delete_modelversion")

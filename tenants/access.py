@@ -147,10 +147,14 @@ def _grant(
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may call a view: anybody, anybody signed in, or a member (with ``perm``)."""
+    """Who may call a view: anybody, anybody signed in, or a member (with ``perm``).
+
+    A view that ``receives`` bytes runs without a scope; see ``receives_bytes``.
+    """
 
     kind: str
     perm: str | None = None
+    receives: bool = False
 
 
 def _declare(view: View, policy: Policy) -> View:
@@ -211,6 +215,39 @@ def _members_only(view: View, perm: str | None) -> View:
         return view(request, *args, **kwargs)
 
     return _declare(checked, Policy("member", perm))
+
+
+def receives_bytes(perm: str) -> Callable[[View], View]:
+    """Let members who have ``perm`` send bytes to the view, which runs without a scope.
+
+    A request is otherwise one transaction, and bytes may take hours to arrive. TenantMiddleware has
+    asked for membership and permission, in a scope of its own, when the view begins; what the view
+    reads and writes, it does in short scopes, which ask again. Nobody else reaches the view.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            # A scope is open only where the middleware refuses: the answer needs one.
+            if scope_or_none() is not None:
+                return forbidden(request, perm)
+            if not may_send(request, perm):
+                raise Http404
+            return view(request, *args, **kwargs)
+
+        return _declare(checked, Policy("member", perm, receives=True))
+
+    return decorate
+
+
+def let_send(request: HttpRequest, perm: str) -> None:
+    """Note that a member who has ``perm`` sends the request; TenantMiddleware alone says so."""
+    request._may_send = perm  # type: ignore[attr-defined]
+
+
+def may_send(request: HttpRequest, perm: str) -> bool:
+    """Tell whether ``let_send`` was said of the request."""
+    return getattr(request, "_may_send", None) == perm
 
 
 def is_platform_admin(user: Any) -> bool:

@@ -9,10 +9,10 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.urls import resolve
+from django.urls import Resolver404, resolve
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from tenants.access import is_platform_admin, policy_of
+from tenants.access import is_platform_admin, let_send, policy_of
 from tenants.context import my_teams
 from tenants.scope import NotAMember, acting_from, member_scope, scope_or_none
 
@@ -28,7 +28,9 @@ class TenantMiddleware:
     """Act for the tenant in the URL, as the signed-in person, for exactly one request.
 
     The request is one transaction, committed when the page has been rendered and rolled back when
-    the view raised. A tenant that does not exist and one of others answer alike: 404.
+    the view raised; but for a view that receives bytes (``tenants.access.receives_bytes``), which
+    is called without a scope once the right to send them is proven. A tenant that does not exist
+    and one of others answer alike: 404.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -51,9 +53,13 @@ class TenantMiddleware:
             return redirect_to_login(request.get_full_path())
         try:
             with member_scope(request.user, slug):
-                return self.get_response(request)
+                perm = perm_to_send(request)
+                if perm is None or not request.user.has_perm(perm):
+                    return self.get_response(request)
         except NotAMember:
             raise Http404 from None
+        let_send(request, perm)
+        return self.get_response(request)
 
     def _in_admin(self, request: HttpRequest) -> HttpResponseBase:
         """Let a platform admin act for one of their own teams; without one no scope is open."""
@@ -78,6 +84,15 @@ class TenantMiddleware:
         """Roll back what the view did: Django turns its exception into a page before we see it."""
         if scope_or_none() is not None:
             transaction.set_rollback(True)
+
+
+def perm_to_send(request: HttpRequest) -> str | None:
+    """Return the permission that a view of bytes asks for; None where another view answers."""
+    try:
+        policy = policy_of(resolve(request.path_info).func)
+    except Resolver404:
+        return None
+    return policy.perm if policy is not None and policy.receives else None
 
 
 def is_admin_view(request: HttpRequest) -> bool:
