@@ -154,9 +154,21 @@ class VersionTextForm(VerbForm):
 
 
 class AddVersionForm(VersionTextForm):
-    """A version added by hand."""
+    """A version added by hand; its files are at its source, or are uploaded next."""
 
-    field_order = ("source", "description", "metrics", "params", "tags", "run_id", "run_link")
+    field_order = (
+        "how",
+        "source",
+        "description",
+        "metrics",
+        "params",
+        "tags",
+        "run_id",
+        "run_link",
+    )
+    how = forms.ChoiceField(
+        required=False, choices=[("reference", "elsewhere"), ("upload", "on this computer")]
+    )
     source = forms.CharField(
         required=False,
         max_length=validators.SOURCE_LENGTH,
@@ -180,6 +192,43 @@ class AddVersionForm(VersionTextForm):
         assume_scheme="https",
         help_text="The run's page in your tracking server.",
     )
+
+    def fields_of(self) -> dict[str, Any]:
+        """Return what ``registry.add_version`` takes."""
+        values = dict(self.cleaned_data)
+        if values.pop("how") == "upload":
+            values |= {"source": "", "status": ModelVersion.Status.PENDING}
+        return values
+
+
+class SeveralFilesInput(forms.ClearableFileInput):
+    """A file field in which several can be chosen."""
+
+    allow_multiple_selected = True
+
+
+class SeveralFilesField(forms.FileField):
+    """Files; its value is a list of them."""
+
+    widget = SeveralFilesInput
+
+    def clean(self, data: Any, initial: Any = None) -> list[Any]:
+        """Check each file; an empty one is a file too."""
+        given = data if isinstance(data, list) else [data]
+        return [super(SeveralFilesField, self).clean(one, initial) for one in given or [None]]
+
+
+class UploadForm(forms.Form):
+    """Files for a version, and the folder of it that they go to ('' for the top)."""
+
+    chosen = SeveralFilesField(allow_empty_file=True)
+    folder = forms.CharField(required=False, max_length=validators.PATH_LENGTH)
+
+
+class PathForm(forms.Form):
+    """The path of a file or a folder of a version."""
+
+    path = forms.CharField(max_length=validators.PATH_LENGTH, strip=False)
 
 
 class EditVersionForm(VersionTextForm):

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import (
+    Count,
     Exists,
     Expression,
     OuterRef,
@@ -15,6 +16,7 @@ from django.db.models import (
     Q,
     QuerySet,
     Subquery,
+    Sum,
     TextField,
     Value,
 )
@@ -22,9 +24,12 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
+from models_registry import artifacts
 from models_registry.models import (
     Alias,
+    ArtifactFile,
     Bookmark,
+    DownloadCount,
     ModelGroupGrant,
     ModelUserGrant,
     ModelVersion,
@@ -43,6 +48,10 @@ SORTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 FACETS = ("framework", "task")
 CHARTED_VERSIONS = 50
+#: The days that a sparkline shows, and that "pulled n times" counts.
+USAGE_DAYS = 90
+#: A folder with more entries than this is shown in part; clients list all of it.
+LISTED_AT_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -244,6 +253,90 @@ def access_to(model: RegisteredModel) -> Access:
     groups = ModelGroupGrant.objects.filter(content_object=model).values("group_id")
     teams = Tenant.objects.filter(group_id__in=groups)
     return Access(by_role, list(people), list(teams))
+
+
+# --- how often it is fetched ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How often a model or a version was fetched on each of the last days, oldest first."""
+
+    counts: list[int]
+    last_day: date
+
+    @property
+    def total(self) -> int:
+        """How often in all these days."""
+        return sum(self.counts)
+
+    @property
+    def this_week(self) -> int:
+        """How often in the last seven days."""
+        return sum(self.counts[-7:])
+
+
+def usage_of(what: RegisteredModel | ModelVersion) -> Usage:
+    """Return the downloads a day (UTC) of a version, or of all versions of a model."""
+    today = datetime.now(UTC).date()
+    counts = DownloadCount.objects.filter(day__gt=today - timedelta(days=USAGE_DAYS))
+    if isinstance(what, ModelVersion):
+        counts = counts.filter(version=what)
+    else:
+        counts = counts.filter(version__in=ModelVersion.objects.filter(model=what))
+    by_day = dict(counts.order_by().values_list("day").annotate(Sum("count")))
+    days = (today - timedelta(days=ago) for ago in reversed(range(USAGE_DAYS)))
+    return Usage([by_day.get(day, 0) for day in days], today)
+
+
+def with_pulls(versions: QuerySet[ModelVersion]) -> QuerySet[ModelVersion]:
+    """Add ``pulls`` to each version: how often it was fetched in the last days."""
+    since = datetime.now(UTC).date() - timedelta(days=USAGE_DAYS)
+    counts = DownloadCount.objects.filter(version=OuterRef("pk"), day__gt=since)
+    pulls = counts.order_by().values("version").annotate(sum=Sum("count")).values("sum")
+    return versions.annotate(pulls=Coalesce(Subquery(pulls), 0))
+
+
+# --- files of a version --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a folder's page shows of one entry; a folder has no ``file``."""
+
+    name: str
+    path: str
+    size: int
+    file: ArtifactFile | None = None
+
+
+def folder_of(version: ModelVersion, folder: str) -> list[Listed]:
+    """Return what lies directly in ``folder`` ('' for all): folders first, then files, by name."""
+    prefix = f"{folder}/" if folder else ""
+    entries = artifacts.files_under(version, folder)
+    entries.sort(key=lambda entry: not entry.is_dir)
+    paths = [f"{prefix}{entry.name}" for entry in entries[:LISTED_AT_MOST] if not entry.is_dir]
+    found = ArtifactFile.objects.filter(version=version, path__in=paths).select_related("blob")
+    files = {file.path: file for file in found}
+    listed = []
+    for entry in entries:
+        path = f"{prefix}{entry.name}"
+        listed.append(Listed(entry.name, path, entry.size, files.get(path)))
+    return listed
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many files a version has, and their bytes in all."""
+
+    files: int
+    size: int
+
+
+def extent_of(version: ModelVersion) -> Extent:
+    """Return how much a version holds."""
+    found = version.files.aggregate(files=Count("pk"), size=Coalesce(Sum("blob__size"), 0))
+    return Extent(found["files"], int(found["size"]))
 
 
 # --- shared with us ------------------------------------------------------------------------

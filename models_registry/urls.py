@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_registry import views
+from models_registry import file_views, views
 from models_registry.api import api_view
 
 TEAM = "t/<str:tenant>/"
@@ -41,4 +41,11 @@ urlpatterns = [
     path(VERSION, views.version_page, name="version"),
     path(f"{VERSION}edit/", views.edit_version, name="edit_version"),
     path(f"{VERSION}delete/", views.delete_version, name="delete_version"),
+    path(f"{VERSION}files/", file_views.files, name="files"),
+    path(f"{VERSION}files/<path:path>", file_views.file, name="file"),
+    path(f"{VERSION}download/<path:path>", file_views.download, name="download"),
+    path(f"{VERSION}upload/", file_views.upload, name="upload"),
+    path(f"{VERSION}upload/<path:path>", file_views.upload_file, name="upload_file"),
+    path(f"{VERSION}remove-files/", file_views.remove_files, name="remove_files"),
+    path(f"{VERSION}finish/", file_views.finish_version, name="finish_version"),
 ]

@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from models_registry import queries, registry, validators
+from models_registry import mlmodel, queries, registry, validators
 from models_registry.errors import Conflict
 from models_registry.forms import (
     SHOWS,
@@ -100,9 +100,11 @@ def model_page(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     model = _model(name)
     if not current_scope().suspended:
         registry.record_view(model)
-    versions = list(queries.versions_of(model).order_by("-number")[: queries.CHARTED_VERSIONS])
+    newest = queries.with_pulls(queries.versions_of(model)).order_by("-number")
+    versions = list(newest[: queries.CHARTED_VERSIONS])
     context = {
         "model": model,
+        "usage": queries.usage_of(model),
         "versions": versions[:VERSIONS_ON_MODEL_PAGE],
         "more_versions": model.last_version > VERSIONS_ON_MODEL_PAGE,
         "latest": versions[0] if versions else None,
@@ -157,7 +159,11 @@ def delete_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
         else:
             messages.success(request, f"{name} is deleted.")
             return redirect("models", tenant)
-    context = {"model": model, "aliases": queries.aliases_of(model)}
+    context = {
+        "model": model,
+        "aliases": queries.aliases_of(model),
+        "usage": queries.usage_of(model),
+    }
     return _form(request, "models_registry/delete_model.html", form, **context)
 
 
@@ -239,7 +245,7 @@ def version_list(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     return _paged(
         request,
         "models_registry/versions.html",
-        queries.versions_of(model),
+        queries.with_pulls(queries.versions_of(model)),
         ("-number",),
         model=model,
         caption=f"{count} version{'' if count == 1 else 's'}",
@@ -249,12 +255,13 @@ def version_list(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
 @member("models_registry.add_modelversion")
 @require_get_or_post
 def add_version(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
-    """Add a version by hand."""
+    """Add a version by hand: one whose files are elsewhere, or one that waits for its files."""
     model = _model(name)
     form = AddVersionForm(request.POST or None)
-    if form.is_valid() and (
-        version := _try(form, registry.add_version, model, **form.cleaned_data)
-    ):
+    if form.is_valid() and (version := _try(form, registry.add_version, model, **form.fields_of())):
+        if version.status == ModelVersion.Status.PENDING:
+            messages.success(request, f"Version {version.number} waits for its files.")
+            return redirect("files", tenant, name, version.number)
         messages.success(request, f"Version {version.number} is added.")
         return redirect("version", tenant, name, version.number)
     return _form(request, "models_registry/add_version.html", form, model=model)
@@ -264,11 +271,14 @@ def add_version(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
 @require_safe
 def version_page(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
     """Show one version."""
-    version = _version(name, number)
+    version = find_version(name, number)
+    extent = queries.extent_of(version)
     context = {
         "model": version.model,
         "version": version,
-        "aliases": queries.aliases_of(version.model),
+        "extent": extent,
+        "mlmodel": mlmodel.of_version(version) if extent.files else None,
+        "usage": queries.usage_of(version),
     }
     return render(request, "models_registry/version.html", context)
 
@@ -277,7 +287,7 @@ def version_page(request: HttpRequest, tenant: str, name: str, number: int) -> H
 @require_get_or_post
 def edit_version(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
     """Edit a version's description, tags and status."""
-    version = _version(name, number)
+    version = find_version(name, number)
     posted = request.method == "POST"
     form = EditVersionForm(request.POST) if posted else EditVersionForm.of(version)
     if form.is_valid() and _try(form, registry.update_version, version, **form.cleaned_data):
@@ -291,7 +301,7 @@ def edit_version(request: HttpRequest, tenant: str, name: str, number: int) -> H
 @require_get_or_post
 def delete_version(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
     """Delete a version to which no alias points."""
-    version = _version(name, number)
+    version = find_version(name, number)
     form = VerbForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
@@ -301,7 +311,12 @@ def delete_version(request: HttpRequest, tenant: str, name: str, number: int) ->
         else:
             messages.success(request, f"Version {number} is deleted.")
             return redirect("model", tenant, name)
-    context = {"model": version.model, "version": version}
+    context = {
+        "model": version.model,
+        "version": version,
+        "extent": queries.extent_of(version),
+        "usage": queries.usage_of(version),
+    }
     return _form(request, "models_registry/delete_version.html", form, **context)
 
 
@@ -475,7 +490,8 @@ def _model(name: str) -> RegisteredModel:
     return model
 
 
-def _version(name: str, number: int) -> ModelVersion:
+def find_version(name: str, number: int) -> ModelVersion:
+    """Return the acting team's version with its model and creator; raises Http404."""
     version = queries.versions_of(_model(name)).select_related("model", "creator")
     found = version.filter(number=number).first()
     if found is None:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+from django.http import HttpResponse
 from django.test import Client
 
 #: How each method is sent; PUT, PATCH and DELETE are nobody's here, and must stay so.
@@ -29,12 +30,19 @@ class Target:
     person: int = 0
     token: UUID = NOTHING
     robot: str = "nothing"
+    #: The version that takes files.
+    pending: int = 3
 
 
-def team_addresses(target: Target) -> dict[str, tuple[str, dict[str, Any]]]:
+#: What is posted: a form's fields, or the bytes of a file.
+Sent = dict[str, Any] | bytes
+
+
+def team_addresses(target: Target) -> dict[str, tuple[str, Sent]]:
     """Return for each URL's name the path and what to post there."""
     team = f"/t/{target.team}/"
     model = f"{team}models/{quote(target.model, safe='')}/"
+    pending = f"{model}versions/{target.pending}/"
     archived = f"{team}models/{quote(target.archived, safe='')}/"
     shared = f"{team}shared/{target.shared}/"
     robot = f"{team}admin/robots/{target.robot}/"
@@ -64,6 +72,13 @@ def team_addresses(target: Target) -> dict[str, tuple[str, dict[str, Any]]]:
         "version": (f"{model}versions/1/", {}),
         "edit_version": (f"{model}versions/1/edit/", {"status": "READY", "description": "new"}),
         "delete_version": (f"{model}versions/2/delete/", {"confirm": "yes"}),
+        "files": (f"{model}versions/1/files/", {}),
+        "file": (f"{model}versions/1/files/MLmodel", {}),
+        "download": (f"{model}versions/1/download/MLmodel", {}),
+        "upload": (f"{pending}upload/", {}),
+        "upload_file": (f"{pending}upload/data/new.bin", b"some bytes"),
+        "remove_files": (f"{pending}remove-files/", {"path": "notes.txt"}),
+        "finish_version": (f"{pending}finish/", {}),
         "activity": (f"{team}activity/", {}),
         "members": (f"{team}admin/members/", {"user": target.person, "role": "contributor"}),
         "tokens": (f"{team}tokens/", {"name": "new", "team": "this", **secret}),
@@ -96,8 +111,21 @@ API: dict[str, str] = {
 }
 
 
-def call(browser: Client, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
+def call(browser: Client, method: str, path: str, data: Sent | None = None) -> Any:
     """Send a request; only a POST carries data."""
-    if method == "POST":
-        return browser.post(path, data or {})
-    return browser.generic(method, path)
+    if method == "POST" and isinstance(data, bytes):
+        answer = browser.post(path, data, content_type="application/octet-stream")
+    elif method == "POST":
+        answer = browser.post(path, data or {})
+    else:
+        answer = browser.generic(method, path)
+    return arrived(answer)
+
+
+def arrived(answer: Any) -> Any:
+    """Return the answer with all its bytes, where they come one after the other."""
+    if not answer.streaming:
+        return answer
+    whole = HttpResponse(b"".join(answer), status=answer.status_code, headers=answer.headers)
+    whole.cookies = answer.cookies
+    return whole

@@ -31,7 +31,7 @@ from tenants import people, robots, tokens
 from tenants.access import member, public, share, unshare
 from tenants.models import Membership, Role, User
 from tenants.scope import member_scope, tenant_scope
-from tests.addresses import METHODS, PLATFORM, Target, call, team_addresses
+from tests.addresses import METHODS, PLATFORM, Sent, Target, call, team_addresses
 from tests.answers import body, probability_of_less, whole
 from tests.people import CANARY, HOSTILE_NAMES, World, make_user
 from tests.sql import column, rows
@@ -72,7 +72,7 @@ def alice(full: World, as_: As) -> Client:
     return as_(full.alice)
 
 
-def asked(browser: Client, method: str, address: str, data: dict[str, Any] | None = None) -> Any:
+def asked(browser: Client, method: str, address: str, data: Sent | None = None) -> Any:
     """Send a request, undo what it did, and return all that can be seen of it, with its queries."""
     with transaction.atomic():
         with CaptureQueriesContext(

@@ -1,16 +1,17 @@
 """What the registry's templates need: charts, cards and chips."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django import template
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from models_registry import queries
+from models_registry import queries, snippets
 from models_registry.cards import Card, render
-from models_registry.models import Alias
-from models_registry.queries import ALIAS_KINDS
+from models_registry.models import Alias, ModelVersion, RegisteredModel
+from models_registry.queries import ALIAS_KINDS, Usage
 
 register = template.Library()
 
@@ -36,6 +37,20 @@ def number(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.5g}"
     return str(value)
+
+
+#: Decimal units, as disks and quotas are sold; Django's own filter counts in 1024.
+UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+@register.filter
+def as_size(count: int) -> str:
+    """Write a number of bytes with up to three digits and a decimal unit: 1 MB is 1000 KB."""
+    value, power = float(count), 0
+    while value >= 999.5 and power < len(UNITS) - 1:
+        value, power = value / 1000, power + 1
+    digits = 1 if power and value < 99.95 else 0
+    return f"{value:.{digits}f} {UNITS[power]}"
 
 
 @register.filter
@@ -105,6 +120,64 @@ def line_chart(name: str, points: Sequence[tuple[int, float]]) -> SafeString:
         last=numbers[-1],
         value=number(values[-1]),
     )
+
+
+SPARK_WIDTH, SPARK_HEIGHT = 240, 40
+
+
+@register.simple_tag
+def sparkline(usage: Usage) -> SafeString:
+    """Draw downloads a day as SVG, with a text for those who cannot see it."""
+    counts, top = usage.counts, max(usage.counts) or 1
+    step = SPARK_WIDTH / (len(counts) - 1)
+    line = " ".join(
+        f"{at * step:.1f},{SPARK_HEIGHT - 2 - (SPARK_HEIGHT - 6) * count / top:.1f}"
+        for at, count in enumerate(counts)
+    )
+    return format_html(
+        '<svg class="chart spark" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+        '<polygon class="area" points="0,{height} {line} {width},{height}"/>'
+        '<polyline class="line" points="{line}"/></svg>',
+        width=SPARK_WIDTH,
+        height=SPARK_HEIGHT,
+        line=line,
+        label=_usage_in_words(usage),
+    )
+
+
+def _usage_in_words(usage: Usage) -> str:
+    days, top = len(usage.counts), max(usage.counts)
+    if not top:
+        return f"Not fetched in the last {days} days"
+    ago = days - 1 - max(at for at, count in enumerate(usage.counts) if count == top)
+    when = usage.last_day - timedelta(days=ago)
+    return f"Downloads a day in the last {days} days: at most {top}, on {when:%Y-%m-%d}"
+
+
+@register.simple_tag(takes_context=True)
+def code_for(
+    context: Any, version: ModelVersion, alias: str = "", path: str = ""
+) -> list[snippets.Snippet]:
+    """Return code that uses the version, by ``alias`` if one is given."""
+    uri = snippets.tracking_uri(context["request"], context["scope"].slug)
+    name = context["model"].name
+    return snippets.for_version(uri, name, version.number, alias, path)
+
+
+@register.simple_tag(takes_context=True)
+def first_code(context: Any) -> dict[str, str]:
+    """Return the code of a team's first steps with MLflow's client."""
+    uri = snippets.tracking_uri(context["request"], context["scope"].slug)
+    return {
+        "environment": snippets.environment(uri),
+        "register": snippets.register(uri, "my-model"),
+    }
+
+
+@register.simple_tag
+def reference(model: RegisteredModel, version: ModelVersion, alias: str = "") -> str:
+    """Return MLflow's address of the version, or of what the alias points at."""
+    return snippets.reference(model.name, version.number, alias)
 
 
 def _in_words(name: str, points: Sequence[tuple[int, float]]) -> str:

@@ -16,7 +16,8 @@ const toast = (text, kind = "error") => {
 
 const copy = async (button) => {
   try {
-    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    const { copy: id, copyText } = button.dataset;
+    await navigator.clipboard.writeText(copyText ?? document.getElementById(id).textContent);
     toast("Copied.", "success");
   } catch {
     toast("This browser does not allow copying; select the text instead.");
@@ -71,8 +72,8 @@ document.addEventListener("click", (event) => {
   for (const open of openSwitchers()) {
     if (!open.contains(event.target)) open.open = false;
   }
-  const target = event.target.closest("[data-copy], [data-menu]");
-  if (target?.dataset.copy) copy(target);
+  const target = event.target.closest("[data-copy], [data-copy-text], [data-menu]");
+  if (target?.matches("[data-copy], [data-copy-text]")) copy(target);
   if (target?.dataset.menu) {
     const open = document.getElementById(target.dataset.menu).classList.toggle("open");
     target.setAttribute("aria-expanded", String(open));

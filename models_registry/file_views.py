@@ -1,0 +1,323 @@
+"""The pages of a version's files: folders, one file, downloads, and uploads until it is complete.
+
+A file is bytes of unknown origin: it is shown as text or not at all, and sent to be saved.
+"""
+
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.shortcuts import redirect, render
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import require_POST, require_safe
+
+from models_registry import artifacts, queries, registry
+from models_registry.artifacts import BrokenUpload
+from models_registry.errors import Conflict
+from models_registry.forms import PathForm, UploadForm
+from models_registry.models import ArtifactFile, ModelVersion
+from models_registry.stores import CHUNK, OutOfSpace, StoreUnavailable
+from models_registry.validators import validate_path
+from models_registry.views import find_version
+from tenants.access import member, receives_bytes, require
+from tenants.models import Tenant, User
+from tenants.scope import member_scope
+
+#: How much of a file is shown, in bytes.
+PREVIEW = 64 * 1024
+#: Control characters as the pictures that Unicode has of them, but for line ends and tabs.
+PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)} | {127: 0x2421}
+#: How much of a refused upload is read all the same, in bytes: before its end a browser would not
+#: hear the answer.
+READ_OF_REFUSED = 64 * 1024 * 1024
+ADD = "models_registry.add_modelversion"
+
+
+# --- looking at files ----------------------------------------------------------------------
+
+
+@member
+@require_safe
+def files(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """List the top folder of a version; without files say where they are."""
+    return _folder(request, find_version(name, number), "")
+
+
+@member
+@require_safe
+def file(request: HttpRequest, tenant: str, name: str, number: int, path: str) -> HttpResponse:
+    """Show what lies at a path of a version: a folder's entries, or a file."""
+    version = find_version(name, number)
+    found = _file(version, path)
+    if found is None:
+        return _folder(request, version, path)
+    context = _context(version) | {
+        "file": found,
+        "parts": _parts(found.path),
+        "preview": _preview(found),
+        "limit": PREVIEW,
+    }
+    return render(request, "models_registry/file.html", context)
+
+
+@member
+@require_safe
+def download(
+    request: HttpRequest, tenant: str, name: str, number: int, path: str
+) -> HttpResponseBase:
+    """Send a file, to be saved and never shown, and count that the version was fetched."""
+    version = find_version(name, number)
+    found = _file(version, path)
+    if found is None:
+        raise Http404
+    filename = posixpath.basename(found.path)
+    if request.method == "HEAD":
+        return _to_be_saved(HttpResponse(), found, filename)
+    try:
+        if artifacts.sends_directly():
+            response: HttpResponseBase = redirect(artifacts.presigned_url(found, filename))
+        else:
+            body = StreamingHttpResponse(artifacts.open_file(found))
+            response = _to_be_saved(body, found, filename)
+    except StoreUnavailable:
+        messages.error(request, f"“{filename}” cannot be fetched now: {STORE_IS_AWAY}")
+        return redirect("file", tenant, name, number, found.path)
+    registry.count_download(version)
+    return response
+
+
+STORE_IS_AWAY = "the store of files does not answer. Try again later."
+
+
+def _to_be_saved(
+    response: HttpResponseBase, found: ArtifactFile, filename: str
+) -> HttpResponseBase:
+    response["Content-Type"] = "application/octet-stream"
+    response["Content-Length"] = str(found.blob.size)
+    response["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _file(version: ModelVersion, path: str) -> ArtifactFile | None:
+    """Return the file at ``path``; None for a folder and for nothing. A bad path is nothing."""
+    try:
+        validate_path(path)
+    except ValidationError:
+        raise Http404 from None
+    return artifacts.file_at(version, path)
+
+
+def _folder(request: HttpRequest, version: ModelVersion, path: str) -> HttpResponse:
+    entries = queries.folder_of(version, path)
+    if path and not entries:
+        raise Http404
+    context = _context(version) | {
+        "folder": path,
+        "parts": _parts(path),
+        "entries": entries[: queries.LISTED_AT_MOST],
+        "count": len(entries),
+        "unfinished": registry.unfinished_uploads(version)[:20],
+    }
+    partial = request.htmx and not request.htmx.history_restore_request  # type: ignore[attr-defined]  # django-htmx
+    template = "models_registry/_files.html" if partial else "models_registry/files.html"
+    return render(request, template, context)
+
+
+def _context(version: ModelVersion) -> dict[str, Any]:
+    return {"model": version.model, "version": version, "extent": queries.extent_of(version)}
+
+
+def _parts(path: str) -> list[tuple[str, str]]:
+    """Return each name in the path, with the path up to there."""
+    names = path.split("/") if path else []
+    return [(name, "/".join(names[: at + 1])) for at, name in enumerate(names)]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The beginning of a file as text, or in ``why_not`` why there is none."""
+
+    text: str = ""
+    why_not: str = ""
+    lines: int = 0
+
+
+def _preview(found: ArtifactFile) -> Preview:
+    try:
+        content = b"".join(artifacts.open_file(found, 0, min(found.blob.size, PREVIEW)))
+    except StoreUnavailable:
+        return Preview(why_not=f"No preview now: {STORE_IS_AWAY}")
+    if not content:
+        return Preview(why_not="This file is empty.")
+    text = _as_text(content, cut=found.blob.size > PREVIEW)
+    if text is None:
+        return Preview(why_not="Binary file: no preview. Download it to look at it.")
+    return Preview(text.translate(PICTURES), lines=text.count("\n") + (not text.endswith("\n")))
+
+
+def _as_text(content: bytes, *, cut: bool) -> str | None:
+    """Decode UTF-8; the last character may be ``cut``. None for what is no text."""
+    if b"\x00" in content:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        # A character has four bytes at most: three may be there of one that was cut.
+        if cut and error.reason == "unexpected end of data" and error.end == len(content):
+            return content[: error.start].decode()
+        return None
+
+
+# --- sending files -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who sends files, to which version: what is left of the scope when the bytes arrive."""
+
+    tenant: Tenant
+    user: User
+    version: ModelVersion
+
+
+def _sender(request: HttpRequest, team: str, name: str, number: int) -> Sender:
+    user: Any = request.user
+    with member_scope(user, team):
+        require(ADD)
+        version = find_version(name, number)
+        return Sender(Tenant.objects.get(slug=team), user, version)
+
+
+@receives_bytes(ADD)
+@require_POST
+def upload_file(
+    request: HttpRequest, tenant: str, name: str, number: int, path: str
+) -> HttpResponse:
+    """Keep the request's body as a file of a version that is not complete yet.
+
+    The body is the file, as application/octet-stream; it is read in pieces.
+    """
+    sender = _sender(request, tenant, name, number)
+    if request.content_type != "application/octet-stream":
+        status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        return JsonResponse({"error": "Send the file as application/octet-stream."}, status=status)
+    length = int(request.META.get("CONTENT_LENGTH") or 0)
+    try:
+        kept = _keep(sender, path, _pieces(request), length)
+    except Refused as refused:
+        _read_on(request)
+        return JsonResponse({"error": str(refused)}, status=refused.status)
+    return JsonResponse({"path": kept.path, "size": kept.blob.size, "sha256": kept.blob.digest})
+
+
+@receives_bytes(ADD)
+@require_POST
+def upload(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Keep the files of a form: how browsers without JavaScript send them."""
+    sender = _sender(request, tenant, name, number)
+    form = UploadForm(request.POST, request.FILES)
+    if not form.is_valid():
+        messages.error(request, "Choose at least one file.")
+        return redirect("files", tenant, name, number)
+    kept = 0
+    for one in form.cleaned_data["chosen"]:
+        path = posixpath.join(form.cleaned_data["folder"].strip("/"), one.name)
+        try:
+            _keep(sender, path, one.chunks(CHUNK), one.size)
+        except Refused as refused:
+            messages.error(request, f"“{one.name}” was not kept. {refused}")
+        else:
+            kept += 1
+    if kept:
+        messages.success(request, f"{kept} file{'' if kept == 1 else 's'} uploaded.")
+    return redirect("files", tenant, name, number)
+
+
+class Refused(Exception):
+    """A file was not kept; the message says why, ``status`` says it to programs."""
+
+    def __init__(self, status: HTTPStatus, words: str) -> None:
+        self.status = status
+        super().__init__(words)
+
+
+def _keep(sender: Sender, path: str, pieces: Iterable[bytes], length: int) -> ArtifactFile:
+    """Add a file, outside any transaction; raises Refused."""
+    try:
+        return artifacts.add_file(
+            sender.tenant, sender.user, sender.version, path, pieces, length=length
+        )
+    except ValidationError as error:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(error.messages)) from None
+    except Conflict as error:
+        raise Refused(HTTPStatus.CONFLICT, str(error)) from None
+    except BrokenUpload as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"The file did not arrive whole: {error}") from None
+    except OutOfSpace:
+        words = "There is no room for this file in the store: ask a platform admin for more."
+        raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, words) from None
+    except StoreUnavailable:
+        words = "The store of files does not answer; try again later."
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, words) from None
+
+
+def _pieces(request: HttpRequest) -> Iterator[bytes]:
+    while piece := request.read(CHUNK):
+        yield piece
+
+
+def _read_on(request: HttpRequest) -> None:
+    left = READ_OF_REFUSED
+    while left > 0 and (piece := request.read(CHUNK)):
+        left -= len(piece)
+
+
+# --- until it is complete ------------------------------------------------------------------
+
+
+@member(ADD)
+@require_POST
+def remove_files(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Remove a file, a folder or an unfinished upload of a version that is not complete yet."""
+    version = find_version(name, number)
+    form = PathForm(request.POST)
+    if not form.is_valid():
+        raise Http404
+    path = form.cleaned_data["path"]
+    try:
+        removed = registry.remove_files(version, path)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+    else:
+        if not removed:
+            raise Http404
+        messages.success(request, f"“{path}” is removed.")
+    return redirect("files", tenant, name, number)
+
+
+@member("models_registry.change_modelversion")
+@require_POST
+def finish_version(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Make the version ready, once all its files are there."""
+    version = find_version(name, number)
+    try:
+        registry.finish_version(version)
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        return redirect("files", tenant, name, number)
+    messages.success(request, f"Version {number} is ready.")
+    return redirect("version", tenant, name, number)
