@@ -169,7 +169,7 @@ def test_what_is_hostile_is_a_problem_in_words(name: str) -> None:
     assert (found.flavors, found.signature, found.named) == ([], {}, [])
 
 
-ODD = {
+ODD: dict[str, list[Any]] = {
     "flavors": ["x", ["a"], {"a": "b"}, {"a": None}, {"python_function": ["x"]}, {"x": {"y": {}}}],
     "signature": [
         *("x", ["a"], {"inputs": "["}, {"inputs": "{}"}, {"inputs": "3"}, {"inputs": "[[[1]]]"}),
