@@ -715,6 +715,15 @@ def test_files_that_differ_or_are_only_here_are_told(filled: Stock, team: Tenant
     assert here(team)["fraud"]["versions"][1]["status"] == "READY"
 
 
+#: The real client fetches by the model's name what went out.
+FETCH = """
+import pathlib, mlflow
+
+folder = pathlib.Path(mlflow.artifacts.download_artifacts("models:/with files/1"))
+assert (folder / "MLmodel").read_bytes() == b"x", list(folder.iterdir())
+"""
+
+
 def test_files_go_out_and_come_back(stock: Stock, team: Tenant) -> None:
     files = {"MLmodel": b"x", "sub dir/ünï #1;?.bin": b"\x00" * 3_000_000, "empty": b""}
     with tenant_scope(team):
@@ -735,6 +744,7 @@ def test_files_go_out_and_come_back(stock: Stock, team: Tenant) -> None:
     ]
     again = of(sent_out(*words), "with files")
     assert again["changes"] == ["version 1: 1 file, 3,000,000 bytes"]
+    stock.recorded(FETCH)
 
     back = people.create_tenant("team_back", "Back")
     report = of(taken_in(stock.url, "--team", "team_back", "--with-artifacts"), "with files")
