@@ -331,7 +331,16 @@ def test_the_header_and_the_path_cannot_say_different_teams(
     for team in ("team_gamma", "team-gamma", "nobody"):
         answer = carol.get(path, X_MLFLOW_WORKSPACE=team)
         assert code(answer) == MISSING
-    assert code(carol.get(path, X_MLFLOW_WORKSPACE="team-alpha")) == MISSING
+    # The path names gamma, so it does not mean what alpha has under the rest of it.
+    carol.put("dir/file")
+    for team in ("team-gamma", "nobody"):
+        elsewhere = f"workspaces/{team}/dir"
+        for header in ({}, {"X_MLFLOW_WORKSPACE": "team-alpha"}):
+            assert code(carol.get(f"{elsewhere}/file", **header)) == MISSING
+        assert carol.list(elsewhere).json() == {}
+        assert code(carol.put(f"{elsewhere}/file", b"x")) == MISSING
+        assert code(carol.delete(elsewhere)) == MISSING
+    assert carol.get("dir/file").bytes == b"content"
 
 
 def test_equal_paths_and_bytes_in_two_teams_tell_neither_of_the_other(

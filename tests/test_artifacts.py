@@ -3,10 +3,12 @@
 import hashlib
 import resource
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -290,6 +292,75 @@ def test_files_of_one_version_at_the_same_time(transactional_db: None) -> None:
         assert isinstance(file, ArtifactFile), file
     with tenant_scope(world.alpha):
         assert [entry.name for entry in artifacts.files_under(version, "")] == names
+
+
+def waits(holder: Callable[[Callable[[], None]], Any], waiter: Callable[[], Any]) -> list[Any]:
+    """Run both; fail unless ``waiter`` ends after the pause that ``holder`` makes."""
+    paused = Event()
+    ended: list[str] = []
+
+    def pause() -> None:
+        paused.set()
+        time.sleep(0.5)
+        ended.append("pause")
+
+    def wait() -> Any:
+        paused.wait(30)
+        result = waiter()
+        ended.append("waiter")
+        return result
+
+    results = at_once(partial(holder, pause), wait)
+    assert ended == ["pause", "waiter"], results
+    return results
+
+
+@committed
+@pytest.mark.usefixtures("folder")
+def test_a_version_becomes_complete_only_when_a_file_that_is_being_added_is_there(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    version = pending_version(world.alpha)
+    put = artifacts._put
+
+    def hold(pause: Callable[[], None]) -> ArtifactFile:
+        def put_slowly(*arguments: Any) -> Blob:
+            pause()
+            return put(*arguments)
+
+        monkeypatch.setattr(artifacts, "_put", put_slowly)
+        return add(world.alpha, "a", b"1", version)
+
+    def complete() -> None:
+        with tenant_scope(world.alpha):
+            ModelVersion.objects.filter(pk=version.pk).update(status="READY")
+
+    file, _ = waits(hold, complete)
+    assert isinstance(file, ArtifactFile), file
+    assert content(world.alpha, "a", version) == b"1"
+
+
+@committed
+@pytest.mark.usefixtures("folder")
+def test_nobody_deletes_what_is_being_copied(transactional_db: None) -> None:
+    """Or its bytes could be collected before the copy is there to be seen."""
+    world = make_world()
+    version = pending_version(world.alpha)
+    add(world.alpha, "dir/a", b"1")
+
+    def hold(pause: Callable[[], None]) -> int:
+        with tenant_scope(world.alpha):
+            copied = artifacts.snapshot(version, "dir")
+            pause()
+        return copied
+
+    def delete() -> int:
+        with tenant_scope(world.alpha):
+            return artifacts.delete_under(None, "dir")
+
+    assert waits(hold, delete) == [1, 1]
+    assert content(world.alpha, "a", version) == b"1"
 
 
 # --- finding -------------------------------------------------------------------------------
