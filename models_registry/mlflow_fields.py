@@ -96,11 +96,17 @@ def _value(field: Field, value: Any) -> Any:
     try:
         return _READERS[field.kind](value)
     except (TypeError, ValueError):
-        shown = json.dumps(value, sort_keys=True, separators=(",", ":"))[:1000]
         raise invalid(
-            f"Invalid value {shown} for parameter '{field.name}' supplied: "
+            f"Invalid value {_shown(value)} for parameter '{field.name}' supplied: "
             f" Hint: Value was of type '{type(value).__name__}'.{SEE}"
         ) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))[:1000]
+    except RecursionError:  # the body's reader goes deeper than the writer
+        return "…"
 
 
 def _text(value: Any) -> str:
