@@ -158,12 +158,10 @@ def _given_up() -> Conflict:
 
 def _give_up(tenant: Tenant, upload: Upload) -> None:
     """Clear away what arrived; what cannot be, now, ``collect_garbage`` finds."""
-    try:
+    with suppress(StoreUnavailable):
         store().clear(upload.key)
-        with tenant_scope(tenant):
-            Upload.objects.filter(pk=upload.pk).delete()
-    except (StoreUnavailable, DatabaseError):
-        connection.close()
+    with suppress(DatabaseError), tenant_scope(tenant):
+        Upload.objects.filter(pk=upload.pk).delete()
 
 
 def _keep(tenant: Tenant, user: User | None, upload: Upload, received: _Received) -> ArtifactFile:
@@ -375,7 +373,7 @@ def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = N
 
 #: How long addresses that take parts are good for, in seconds: all are given out at the start.
 UPLOAD_SECONDS = 6 * 60 * 60
-#: How many parts S3 puts together.
+#: How many parts S3 puts together at most.
 PARTS = 10_000
 
 

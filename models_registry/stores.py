@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -101,13 +102,15 @@ class FolderStorage(FileSystemStorage):
         path = self._path(key)
         with _disk_errors():
             self._make_folders(path.parent)
-            file = open(path, "xb", opener=_private)  # noqa: SIM115 - Path.open has no opener
+            # Without a buffer, since closing would try to write it to a full disk again.
+            file = FileIO(path, "xb", opener=_private)
         with file:
             for chunk in chunks:  # whose own errors are not the disk's
                 with _disk_errors():
-                    file.write(chunk)
+                    rest = memoryview(chunk)
+                    while rest:
+                        rest = rest[file.write(rest) :]
             with _disk_errors():
-                file.flush()
                 os.fsync(file.fileno())
 
     def place(self, key: str, destination: str) -> None:

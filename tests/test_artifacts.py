@@ -16,6 +16,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from models_registry import artifacts
 from models_registry.artifacts import BrokenUpload, Entry
@@ -25,6 +26,7 @@ from models_registry.stores import OutOfSpace, StoreUnavailable
 from models_registry.validators import validate_path
 from tenants.models import Tenant
 from tenants.scope import tenant_scope
+from tests.conftest import use_store
 from tests.people import World, committed, make_world
 from tests.threads import at_once
 
@@ -228,8 +230,9 @@ def test_a_full_disk_is_said_and_nothing_stays(world: World) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5 * 1024 * 1024, before[1]))
     try:
-        with pytest.raises(OutOfSpace):
-            artifacts.add_file(world.alpha, None, None, "a", breaking_off())
+        for chunks in (breaking_off(), [bytes(10)] * (600 * 1024)):
+            with pytest.raises(OutOfSpace):
+                artifacts.add_file(world.alpha, None, None, "a", chunks)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert count(world.alpha) == (0, 0, 0)
@@ -258,6 +261,17 @@ def test_without_its_bucket_nothing_is_stored(world: World, bucket: Any) -> None
     for act in (lambda: add(world.alpha, "b", b"2"), lambda: artifacts.open_file(file), keys):
         with pytest.raises(StoreUnavailable):
             act()
+
+
+def test_a_whole_bucket_may_be_ours_too(
+    world: World, bucket: Any, bucket_service: str, settings: Settings
+) -> None:
+    """Without a prefix the keys begin at the bucket's own root."""
+    options = settings.STORAGES["artifacts"]["OPTIONS"] | {"location": ""}
+    use_store(settings, "buckets.BucketStorage", **options)
+    file = add(world.alpha, "a", b"1")
+    assert keys() == [file.blob.key] == [found.key for found in bucket.objects.all()]
+    assert content(world.alpha, "a") == b"1"
 
 
 def test_only_the_owner_of_the_process_may_read_the_files(world: World, folder: Path) -> None:
