@@ -59,6 +59,7 @@ MESSAGE_LENGTH = 2000
 #: PostgreSQL's codes where two requests got in each other's way: a deadlock, a transaction that
 #: came too late, a row that was deleted before another could refer to it.
 COLLISIONS = {"40P01", "40001", "23503"}
+TOOK_TOO_LONG = "57014"
 
 #: MLflow's error codes and their statuses (mlflow.exceptions.ERROR_CODE_TO_HTTP_STATUS).
 STATUSES = {
@@ -321,6 +322,8 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Ap
             return missing("What the request names was deleted meanwhile.")
         case OperationalError() | IntegrityError() if _sqlstate(error) in COLLISIONS:
             return ApiError("RESOURCE_CONFLICT", "Somebody changed the same meanwhile; try again.")
+        case OperationalError() if _sqlstate(error) == TOOK_TOO_LONG:
+            return invalid("This takes too long here; ask for less, or by a simpler pattern.")
         case OperationalError() | InterfaceError():
             connection.close()
             logger.error("%s %s", getattr(request, "id", ""), error)

@@ -45,8 +45,9 @@ def create_model(call: Call) -> HttpResponse:
     said = read(call.request, NAME, Field("tags", "pairs"), text("description"))
     name, tags = _name(said["name"]), _tags(said["tags"])
     with writing(call):
-        model = registry.register_model(name, description=said["description"] or "", tags=tags)
-        return _model_response(model.name)
+        return _model_response(
+            registry.register_model(name, description=said["description"] or "", tags=tags)
+        )
 
 
 @endpoint("GET", f"{MODELS}/get")
@@ -71,8 +72,7 @@ def rename_model(call: Call) -> HttpResponse:
     said = read(call.request, NAME, text("new_name", required=True))
     name, new_name = _name(said["name"]), _name(said["new_name"])
     with writing(call):
-        registry.rename_model(_model(name), new_name)
-        return _model_response(new_name)
+        return _model_response(registry.rename_model(_model(name), new_name))
 
 
 @endpoint("PATCH", f"{MODELS}/update")
@@ -81,8 +81,8 @@ def update_model(call: Call) -> HttpResponse:
     said = read(call.request, NAME, text("description"))
     name = _name(said["name"])
     with writing(call):
-        registry.update_model(_model(name), description=said["description"] or "")
-        return _model_response(name)
+        description = said["description"] or ""
+        return _model_response(registry.update_model(_model(name), description=description))
 
 
 @endpoint("DELETE", f"{MODELS}/delete")
@@ -196,7 +196,7 @@ def create_version(call: Call) -> HttpResponse:
             description=said["description"] or "",
             tags=tags,
         )
-        return _version_response(name, version.number)
+        return _version_response(version)
 
 
 @endpoint("GET", f"{VERSIONS}/get")
@@ -221,8 +221,9 @@ def update_version(call: Call) -> HttpResponse:
     said = read(call.request, NAME, VERSION, text("description"))
     name, number = _name_and_number(said)
     with writing(call):
-        registry.update_version(_version(name, number), description=said["description"] or "")
-        return _version_response(name, number)
+        description = said["description"] or ""
+        version = registry.update_version(_version(name, number), description=description)
+        return _version_response(version)
 
 
 @endpoint("DELETE", f"{VERSIONS}/delete")
@@ -266,8 +267,8 @@ def transition_stage(call: Call) -> HttpResponse:
             f"'{said['stage']}' is not an Active stage. Valid stages are {list(ACTIVE_STAGES)}"
         )
     with writing(call):
-        registry.set_stage(_version(name, number), stage, archive_existing=archive)
-        return _version_response(name, number)
+        version = _version(name, number)
+        return _version_response(registry.set_stage(version, stage, archive_existing=archive))
 
 
 @endpoint("POST", f"{VERSIONS}/set-tag")
@@ -405,7 +406,7 @@ def _search(call: Call, listing: Listing) -> HttpResponse:
     after, position = search.after(token.position) if token else ("true", ())
     statement = mlflow_json.page(listing.body, listing.rows, search, after)
     values = [*search.params, *position, size + 1]
-    scope, rows = read_with_token(call.credential, statement, values, keep_plan=False)
+    scope, rows = read_with_token(call.credential, statement, values, searching=True)
     if token is not None and token.tenant_id != scope.tenant_id:
         raise invalid(mlflow_search.INVALID_TOKEN)
     return _page(listing.what, rows, size, scope, query)
@@ -547,12 +548,15 @@ def _wrapped(what: str, body: str | None) -> HttpResponse:
     return json_response(f'{{"{what}": {body}}}'.encode() if body else {})
 
 
-def _model_response(name: str) -> HttpResponse:
-    return _wrapped("registered_model", _text(mlflow_json.GET_MODEL, [name]))
+def _model_response(model: RegisteredModel) -> HttpResponse:
+    """Answer with a model that is locked, by the name that it has now."""
+    return _wrapped("registered_model", _text(mlflow_json.GET_MODEL, [model.name]))
 
 
-def _version_response(name: str, number: int) -> HttpResponse:
-    return _wrapped("model_version", _text(mlflow_json.GET_VERSION, [name, number]))
+def _version_response(version: ModelVersion) -> HttpResponse:
+    """Answer with a version whose model is locked, by the name that it has now."""
+    values = [version.model.name, version.number]
+    return _wrapped("model_version", _text(mlflow_json.GET_VERSION, values))
 
 
 def _text(statement: str, values: Sequence[Any]) -> str:

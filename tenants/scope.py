@@ -228,7 +228,13 @@ OPENED_BY_TOKEN = f"""
 SELECT tenant.slug, tenant.name, tenant.description,
        token.tenant_id IS NOT NULL OR person.robot_of_id IS NOT NULL
 {TOKENS} ORDER BY tenant.slug"""
-MARK_AS_USED = "UPDATE tenants_apitoken SET last_used_at = now() WHERE prefix = %s"
+# Two requests that come in one minute's first moment do not wait for each other.
+MARK_AS_USED = """
+UPDATE tenants_apitoken SET last_used_at = now()
+ WHERE id = (SELECT id FROM tenants_apitoken WHERE prefix = %s FOR UPDATE SKIP LOCKED)"""
+
+# A pattern can be made to take minutes; a search that takes longer than this is given up.
+LIMIT_TIME = "SELECT set_config('statement_timeout', '20s', true)"
 
 
 def _set_in_database(scope: Scope | None) -> None:
@@ -325,19 +331,22 @@ def read_with_token(
     statement: str,
     values: Sequence[Any] | Mapping[str, Any],
     *,
-    keep_plan: bool = True,
+    searching: bool = False,
 ) -> tuple[Scope, list[tuple[Any, ...]]]:
     """Open the token's scope, run one statement that reads in it, and return its rows.
 
     Both statements are sent together and are one transaction of PostgreSQL's making, which ends
     with them; so the whole costs one trip to the database. Where the token opens nothing, the
     second one runs without a scope and so finds nothing: row-level security and the statement's
-    own condition both compare with settings that are not there. With ``keep_plan`` the statement
-    is prepared, which suits one whose text is always the same. Raises what ``token_scope`` raises.
+    own condition both compare with settings that are not there. A search is not prepared, since
+    each of its forms would push out the plan of a statement that comes again, and its time is
+    limited. Raises what ``token_scope`` raises.
     """
     with _Pipeline() as pipeline:
         opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
-        found = pipeline.send(statement, values, keep_plan=keep_plan)
+        if searching:
+            pipeline.send(LIMIT_TIME, [])
+        found = pipeline.send(statement, values, prepare=not searching)
     try:
         return _opened(opened.fetchall(), credential), found.fetchall()
     finally:
@@ -372,11 +381,11 @@ class _Pipeline:
         statement: str,
         values: Sequence[Any] | Mapping[str, Any],
         *,
-        keep_plan: bool = True,
+        prepare: bool = True,
     ) -> psycopg.Cursor[Any]:
         """Send a statement; its rows can be fetched when the block has ended."""
         cursor = psycopg.Cursor(self._connection)
-        prepare = keep_plan and settings.PREPARE_STATEMENTS
+        prepare = prepare and settings.PREPARE_STATEMENTS
         with connection.wrap_database_errors:
             cursor.execute(statement, values, prepare=prepare, binary=True)
         return cursor
