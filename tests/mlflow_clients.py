@@ -1,12 +1,9 @@
-"""MLflow's own clients, unchanged, each in a process of its own, and the servers they talk to."""
+"""MLflow's own clients, unchanged, each in a process of its own, and a server for them."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,14 +14,12 @@ from django.conf import settings
 from django.db import connections
 from psycopg.conninfo import make_conninfo
 
-from tests.test_serve import free_port
+from tests.test_serve import ROOT, free_port, wait
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Where `make test` puts the clients of MLflow 2; another place can be named.
-OLD_CLIENT = os.environ.get("OLD_CLIENT", f"{sys.prefix}/mlflow-2.22")
+OLD_CLIENT = Path(os.environ.get("OLD_CLIENT", f"{sys.prefix}/mlflow-2.22")).absolute()
 PYTHONS = {"2.22": f"{OLD_CLIENT}/bin/python", "3": sys.executable}
 VERSIONS = tuple(PYTHONS)
-START_SECONDS = 90
 CLIENT_SECONDS = 240
 
 
@@ -101,34 +96,12 @@ def all_said(clients: Iterable[Client]) -> dict[str, dict[str, Any]]:
             client.stop()
 
 
-# --- servers -------------------------------------------------------------------------------
-
-
-@dataclass
-class Server:
-    """A server that is being started in a process group of its own; ``page`` tells when it is."""
-
-    url: str
-    page: str
-    output: Path
-    process: "subprocess.Popen[bytes]"
-
-    def wait(self) -> None:
-        """Wait until it answers."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.url}{self.page}", timeout=5):  # noqa: S310 - ours
-                    return
-            except OSError:
-                late = time.monotonic() > deadline
-                assert not late and self.process.poll() is None, self.output.read_text()
-                time.sleep(0.1)
+# --- the server ----------------------------------------------------------------------------
 
 
 @contextmanager
-def bulkhead(folder: Path) -> Iterator[Server]:
-    """Run ``manage.py serve`` on the tests' database while the block runs.
+def bulkhead(folder: Path) -> Iterator[str]:
+    """Run ``manage.py serve`` on the tests' database while the block runs; return its address.
 
     What a test has committed, the server sees, and the other way round.
     """
@@ -141,43 +114,10 @@ def bulkhead(folder: Path) -> Iterator[Server]:
         "BULKHEAD_SECRET_KEY": settings.SECRET_KEY,
         "BULKHEAD_URL": url,
     }
-    command = ["manage.py", "serve", f"--port={port}", "--workers=1"]
-    with _running(command, ROOT, folder, variables) as process:
-        yield Server(url, "/healthz", folder / "output.txt", process)
-
-
-@contextmanager
-def stock_mlflow(folder: Path, password: str) -> Iterator[Server]:
-    """Run MLflow's own server, with files and a database of its own and ``admin`` as its user."""
-    port = free_port()
-    # Without the cache, MLflow would compute the password's hash at each request.
-    (folder / "auth.ini").write_text(
-        f"[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
-        f"admin_password = {password}\ndatabase_uri = sqlite:///{folder}/auth.db\n"
-        f"auth_cache_ttl_seconds = 600\n"
-    )
-    variables = {
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "not kept",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    command = [
-        *("-m", "mlflow", "server", "--app-name=basic-auth", "--workers=1"),
-        *("--host=127.0.0.1", f"--port={port}", f"--artifacts-destination={folder}/artifacts"),
-        f"--backend-store-uri=sqlite:///{folder}/mlflow.db",
-    ]
-    with _running(command, folder, folder, variables) as process:
-        yield Server(f"http://127.0.0.1:{port}", "/health", folder / "output.txt", process)
-
-
-@contextmanager
-def _running(
-    command: list[str], cwd: Path, folder: Path, variables: dict[str, str]
-) -> Iterator["subprocess.Popen[bytes]"]:
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=cwd,
+            [sys.executable, "manage.py", "serve", f"--port={port}", "--workers=1"],
+            cwd=ROOT,
             env=environment(folder, **variables),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -185,10 +125,12 @@ def _running(
             start_new_session=True,
         )
     try:
-        yield process
-    finally:  # nothing of it is kept, so it need not take its time
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        wait(lambda: "Ctrl-C" in (folder / "output.txt").read_text() or process.poll() is not None)
+        assert process.poll() is None, (folder / "output.txt").read_text()
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def _address(alias: str) -> str:

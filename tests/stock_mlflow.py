@@ -78,7 +78,7 @@ class Stock:
 
 
 @contextmanager
-def stock_server() -> Iterator[Stock]:
+def stock_server(*options: str, **variables: str) -> Iterator[Stock]:
     """Run ``mlflow server`` with a database and files of its own."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -90,12 +90,13 @@ def stock_server() -> Iterator[Stock]:
             *("--port", str(port), "--workers", "1"),
             *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
             *("--artifacts-destination", f"{folder}/artifacts"),
+            *options,
         ]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=os.environ | ENVIRONMENT,
+                env=os.environ | ENVIRONMENT | variables,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

@@ -5,7 +5,9 @@ and with the same names. A test reads what both have said, and looks at the page
 """
 
 import filecmp
+import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,13 +20,15 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from models_registry.models import ModelVersion
-from tenants import people, tokens
+from tenants import people, robots, tokens
 from tenants.models import Role, Tenant, User
 from tenants.scope import tenant_scope
 from tests.api import make_token
-from tests.mlflow_clients import VERSIONS, Client, Server, all_said, bulkhead, stock_mlflow
+from tests.clients.readme import README
+from tests.mlflow_clients import VERSIONS, Client, all_said, bulkhead
 from tests.people import CANARY, PASSWORD, World, make_world
 from tests.sql import fill_with_files
+from tests.stock_mlflow import Stock, stock_server
 
 #: Whose team each client works in, who it is, and what its models learn from.
 TEAMS = {
@@ -73,18 +77,15 @@ def day(committed_world: World, tmp_path_factory: pytest.TempPathFactory) -> Ite
     world, folder = committed_world, tmp_path_factory.mktemp("day")
     both = people_of_both(world)
     asked = {version: work(world, both, version) for version in VERSIONS}
-    for name in ("here", "elsewhere"):
-        (folder / name).mkdir()
-    with bulkhead(folder / "here") as here, stock_mlflow(folder / "elsewhere", PASSWORD) as other:
-        here.wait()
-        other.wait()
+    (folder / "server").mkdir()
+    with bulkhead(folder / "server") as here, with_passwords(folder) as other:
         clients = []
         for version in VERSIONS:
             slug, person, _, _ = TEAMS[version]
             register_on_the_page(world.person(person), slug, "from the page")
-            token = make_token(world.person(person))
-            variables = {"MLFLOW_TRACKING_URI": here.url, "MLFLOW_TRACKING_TOKEN": token}
-            asked[version]["beside"] = beside(here, other, slug, token, version)
+            token = new_token(world.person(person))
+            variables = {"MLFLOW_TRACKING_URI": here, "MLFLOW_TRACKING_TOKEN": token}
+            asked[version]["beside"] = beside(here, other.url, slug, token, version)
             clients.append(Client(version, folder / version, variables, asked[version]))
         yield Day(world, folder, asked, all_said(clients))
 
@@ -94,7 +95,12 @@ def people_of_both(world: World) -> str:
     pat = User.objects.create_user("pat", "pat@example.com")
     for team in (world.alpha, world.gamma):
         people.add_member(team, pat, Role.CONTRIBUTOR)
-    return make_token(pat)
+    return new_token(pat)
+
+
+def new_token(user: User, scope: str = "write") -> str:
+    """Make a token as the page does, and return its secret."""
+    return tokens.create_token(user, "for a client", scope=scope)[1]
 
 
 def work(world: World, both: str, version: str) -> dict[str, Any]:
@@ -104,7 +110,8 @@ def work(world: World, both: str, version: str) -> dict[str, Any]:
     team, user = Tenant.objects.get(slug=slug), world.person(person)
     other = Tenant.objects.get(slug=other_slug)
     learning = {"data": data, "team": word, "seen": "from the page"}
-    now = timezone.now()
+    revoked, revoked_secret = tokens.create_token(user, "revoked", scope="write")
+    tokens.revoke_token(revoked)
     return {
         "register": learning,
         "stage": {},
@@ -116,30 +123,47 @@ def work(world: World, both: str, version: str) -> dict[str, Any]:
         },
         "tokens": {
             "wrong": tokens.new_secret("write"),
-            "revoked": make_token(user, revoked_at=now),
-            "expired": make_token(user, expires_at=now - timedelta(minutes=1)),
-            "reads": make_token(user, "read"),
+            "revoked": revoked_secret,
+            "expired": make_token(user, expires_at=timezone.now() - timedelta(minutes=1)),
+            "reads": new_token(user, "read"),
             "robot": (robot := robot_token(team)),
         },
         "teams": {
+            "data": data,
             "both": both,
             "makes": f"by {version} in",
-            "writes": make_token(user),
+            "writes": new_token(user),
             "robot": robot,
             "other team": other_slug,
         },
         "prompts": {},
         "change": learning,
+        "readme": {},
     }
 
 
-def beside(here: Server, other: Server, slug: str, token: str, version: str) -> dict[str, str]:
+def with_passwords(folder: Path) -> AbstractContextManager[Stock]:
+    """Run MLflow's own server so that it asks for a user and a password."""
+    # Without the cache, it would compute the password's hash at each request.
+    (folder / "auth.ini").write_text(
+        f"[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
+        f"admin_password = {PASSWORD}\ndatabase_uri = sqlite:///{folder}/auth.db\n"
+        f"auth_cache_ttl_seconds = 600\n"
+    )
+    return stock_server(
+        "--app-name=basic-auth",
+        MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),
+        MLFLOW_FLASK_SERVER_SECRET_KEY="of a test",
+    )
+
+
+def beside(here: str, other: str, slug: str, token: str, version: str) -> dict[str, str]:
     """Return what a client is asked that keeps its runs elsewhere and its registry here."""
     return {
-        "tracking": other.url,
+        "tracking": other,
         "password": PASSWORD,
         # By another name than the other server: ~/.netrc goes by names.
-        "registry": f"{here.url.replace('127.0.0.1', 'localhost')}/t/{slug}",
+        "registry": f"{here.replace('127.0.0.1', 'localhost')}/t/{slug}",
         "token": token,
         "experiment": f"of {version}",
     }
@@ -155,9 +179,7 @@ def version_with_files(team: Tenant) -> ModelVersion:
 
 def robot_token(team: Tenant) -> str:
     """Make a robot of the team and return its token."""
-    robot = User.objects.create(username=f"robo-{team.slug}", robot_of=team)
-    people.add_member(team, robot, Role.CONTRIBUTOR)
-    return make_token(robot, tenant=team)
+    return new_token(robots.create_robot(team, "robo", Role.CONTRIBUTOR))
 
 
 def browser(person: User) -> Browser:
@@ -250,7 +272,11 @@ def test_each_scenario_got_to_its_end(day: Day, version: str) -> None:
 
 @each_version
 def test_the_versions_are_those_that_the_readme_names(day: Day, version: str) -> None:
-    assert day.of(version, "register")["client"].startswith(f"{version}.")
+    client = day.of(version, "register")["client"]
+    assert client.startswith(f"{version}.")
+    named = re.search(r"the tests run (\S+) and (\S+)\. ", README.read_text())
+    assert named is not None
+    assert client.rpartition(".")[0] == named[VERSIONS.index(version) + 1]
 
 
 @each_version
@@ -424,8 +450,9 @@ def test_one_person_works_in_two_teams(day: Day, version: str) -> None:
         ("team_alpha", "ALPHA own", "CANARY own"),
         ("team_gamma", "CANARY own", "ALPHA own"),
     ):
-        assert {own, f"by {version} in {slug}"} <= set(said[slug])
-        assert others not in said[slug]
+        assert {own, f"by {version} in {slug}"} <= set(said[slug]["names"])
+        assert others not in said[slug]["names"]
+        assert said[slug]["loaded"] == day.of(version, "register")["trained"][0]
     other_slug = day.asked[version]["teams"]["other team"]
     assert said["nobody's"][0] == said["others'"][0] == "RESOURCE_DOES_NOT_EXIST"
     assert said["others'"][1] == said["nobody's"][1].replace("team_nobody", other_slug)
@@ -433,20 +460,27 @@ def test_one_person_works_in_two_teams(day: Day, version: str) -> None:
 
 def test_workspaces_of_mlflow_3_are_teams(day: Day) -> None:
     """MLflow 2 knows no workspaces; there the tracking URI names the team."""
-    teams = day.of("3", "teams")
-    said = teams["workspaces"]
+    said = day.of("3", "teams")["workspaces"]
     assert said["listed"] == ["team-alpha", "team-gamma"]
     assert said["got"] == "team-gamma"
-    for slug in ("team_alpha", "team_gamma"):
-        dashed = slug.replace("_", "-")
-        assert set(teams[slug]) <= set(said[dashed])
-        assert set(said[dashed]) <= set(said[f"set {dashed}"])
-    assert "CANARY own" not in said["set team-alpha"]
-    assert "ALPHA own" not in said["set team-gamma"]
+    for slug, own, others in (
+        ("team-alpha", "ALPHA own", "CANARY own"),
+        ("team-gamma", "CANARY own", "ALPHA own"),
+    ):
+        for names in (said[slug]["names"], said[f"set {slug}"]):
+            assert {own, f"by 3 in {slug}", f"by 3 in {slug.replace('-', '_')}"} <= set(names)
+            assert others not in names
+        assert said[slug]["loaded"] == day.of("3", "register")["trained"][0]
     for what in ("nobody's", "others'"):
         assert said[what][0] == "RESOURCE_DOES_NOT_EXIST"
     assert said["robot elsewhere"][0] == "PERMISSION_DENIED"
     assert "workspaces" not in day.of("2.22", "teams")
+
+
+@each_version
+def test_the_readmes_program_does_what_it_says(day: Day, version: str) -> None:
+    said = day.of(version, "readme")
+    assert said["printed"] == said["expected"] != ""
 
 
 @each_version
@@ -498,7 +532,7 @@ def test_the_pages_show_what_the_client_did(day: Day, version: str) -> None:
     assert "a **logistic** regression" in day.page(version, "models/quality/versions/1/")
     listed = day.page(version, "models/")
     assert "quality" in listed and "renamed" not in listed
-    assert "quality" in day.page(version, "activity/")
+    assert "added <strong>quality" in day.page(version, "models/quality/history/")
 
 
 @each_version

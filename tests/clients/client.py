@@ -1,6 +1,6 @@
 """What is run in a client's process: the scenarios that its test asks for."""
 
-from tests.clients import beside, doors, life, search
+from tests.clients import beside, doors, life, readme, search
 from tests.clients.talk import run
 
 run(
@@ -14,6 +14,7 @@ run(
         "tokens": doors.tokens,
         "teams": doors.teams,
         "prompts": doors.prompts,
+        "readme": readme.readme,
         "beside": beside.beside,
     }
 )

@@ -9,6 +9,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 
+from tests.clients.learning import numbers, trained, upload
 from tests.clients.talk import refusal
 
 VARIABLES = (
@@ -94,7 +95,11 @@ def tokens(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def teams(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Work in two teams with the one token of somebody who is in both."""
+    """Work in two teams with the one token of somebody who is in both.
+
+    The model is the one that was saved before, by ``life``.
+    """
+    rows, _ = trained(asked["data"])
     token, site, made = asked["both"], os.environ["MLFLOW_TRACKING_URI"], asked["makes"]
     said: dict[str, Any] = {}
     with environment(MLFLOW_TRACKING_TOKEN=token):
@@ -102,8 +107,10 @@ def teams(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     for slug in ("team_alpha", "team_gamma"):
         uri = f"{site}/t/{slug}"
         with environment(MLFLOW_TRACKING_TOKEN=token, MLFLOW_TRACKING_URI=uri):
-            MlflowClient().create_registered_model(f"{made} {slug}")
-            said[slug] = names()
+            upload(folder / "saved-1", f"mlflow-artifacts:/{made}")
+            mlflow.register_model(f"mlflow-artifacts:/{made}", f"{made} {slug}")
+            loaded = mlflow.sklearn.load_model(f"models:/{made} {slug}/1")
+            said[slug] = {"names": names(), "loaded": numbers(loaded, rows)}
     uri = f"{site}/t/team_nobody"
     with environment(MLFLOW_TRACKING_TOKEN=token, MLFLOW_TRACKING_URI=uri):
         said["nobody's"] = refusal(names)
@@ -111,15 +118,18 @@ def teams(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     with environment(MLFLOW_TRACKING_TOKEN=asked["writes"], MLFLOW_TRACKING_URI=uri):
         said["others'"] = refusal(names)
     if hasattr(mlflow, "set_workspace"):  # MLflow 2 knows no workspaces
-        said["workspaces"] = _workspaces(asked, token)
+        said["workspaces"] = _workspaces(asked, token, rows)
     return said
 
 
-def _workspaces(asked: dict[str, Any], token: str) -> dict[str, Any]:
+def _workspaces(asked: dict[str, Any], token: str, rows: Any) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for slug in ("team-alpha", "team-gamma"):
+        name = f"{asked['makes']} {slug}"
         with environment(MLFLOW_TRACKING_TOKEN=token, MLFLOW_WORKSPACE=slug):
-            said[slug] = names()
+            mlflow.register_model(f"mlflow-artifacts:/{asked['makes']}", name)
+            loaded = mlflow.sklearn.load_model(f"models:/{name}/1")
+            said[slug] = {"names": names(), "loaded": numbers(loaded, rows)}
     with environment(MLFLOW_TRACKING_TOKEN=token):
         said["listed"] = sorted(found.name for found in mlflow.list_workspaces())
         said["got"] = mlflow.get_workspace("team-gamma").name
