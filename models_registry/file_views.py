@@ -227,23 +227,20 @@ def upload_file(
 @receives_bytes(ADD)
 @require_POST
 def upload(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
-    """Keep the files of a form: how browsers without JavaScript send them."""
+    """Keep the file of a form: how browsers without JavaScript send files, one by one."""
     sender = _sender(request, tenant, name, number)
     form = UploadForm(request.POST, request.FILES)
     if not form.is_valid():
-        messages.error(request, "Choose at least one file.")
+        messages.error(request, "Choose a file.")
         return redirect("files", tenant, name, number)
-    kept = 0
-    for one in form.cleaned_data["chosen"]:
-        path = posixpath.join(form.cleaned_data["folder"].strip("/"), one.name)
-        try:
-            _keep(sender, path, one.chunks(CHUNK), one.size)
-        except Refused as refused:
-            messages.error(request, f"“{one.name}” was not kept. {refused}")
-        else:
-            kept += 1
-    if kept:
-        messages.success(request, f"{kept} file{'' if kept == 1 else 's'} uploaded.")
+    chosen = form.cleaned_data["chosen"]
+    path = posixpath.join(form.cleaned_data["folder"].strip("/"), chosen.name)
+    try:
+        _keep(sender, path, chosen.chunks(CHUNK), chosen.size)
+    except Refused as refused:
+        messages.error(request, f"“{path}” was not kept. {refused}")
+    else:
+        messages.success(request, f"“{path}” is uploaded.")
     return redirect("files", tenant, name, number)
 
 

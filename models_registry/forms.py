@@ -201,27 +201,10 @@ class AddVersionForm(VersionTextForm):
         return values
 
 
-class SeveralFilesInput(forms.ClearableFileInput):
-    """A file field in which several can be chosen."""
-
-    allow_multiple_selected = True
-
-
-class SeveralFilesField(forms.FileField):
-    """Files; its value is a list of them."""
-
-    widget = SeveralFilesInput
-
-    def clean(self, data: Any, initial: Any = None) -> list[Any]:
-        """Check each file; an empty one is a file too."""
-        given = data if isinstance(data, list) else [data]
-        return [super(SeveralFilesField, self).clean(one, initial) for one in given or [None]]
-
-
 class UploadForm(forms.Form):
-    """Files for a version, and the folder of it that they go to ('' for the top)."""
+    """A file for a version, and the folder of it that it goes to ('' for the top)."""
 
-    chosen = SeveralFilesField(allow_empty_file=True)
+    chosen = forms.FileField(allow_empty_file=True)
     folder = forms.CharField(required=False, max_length=validators.PATH_LENGTH)
 
 

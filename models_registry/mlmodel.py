@@ -5,6 +5,7 @@ size and a depth; what cannot be read becomes a problem in words. Nothing of the
 """
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ NAMING = (
     *("data", "model_path", "pickled_model", "model_data", "model_binary", "saved_model_dir"),
     "python_model",
 )
+SECONDS = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d+$")
 #: How YAML writes that there is nothing; as a text it stays what it was.
 NULLS = {"null", "~", ""}
 FACTS = {
@@ -144,9 +146,9 @@ def read(content: bytes, folder: str = "") -> MLModel:
     else:
         found.problems.append("The MLmodel names no flavor, so MLflow cannot load the model.")
     found.size = _size(data.get("model_size_bytes"))
-    found.facts = [
-        (label, _text(data[key])) for key, label in FACTS.items() if _text(data.get(key))
-    ]
+    facts = ((label, _text(data.get(key))) for key, label in FACTS.items())
+    # Nobody reads the microseconds of a time.
+    found.facts = [(label, SECONDS.sub(r"\1", text)) for label, text in facts if text]
     found.signature = _signature(data.get("signature"), found.problems)
     return found
 

@@ -33,7 +33,7 @@ from tenants.models import Membership, Role, User
 from tenants.scope import member_scope, tenant_scope
 from tests.addresses import METHODS, PLATFORM, Sent, Target, call, team_addresses
 from tests.answers import body, probability_of_less, whole
-from tests.people import CANARY, HOSTILE_NAMES, World, make_user
+from tests.people import CANARY, FILES, HOSTILE_NAMES, World, give_files, make_user
 from tests.sql import column, rows
 
 As = Callable[[User | None], Client]
@@ -63,6 +63,10 @@ def full(world: World) -> World:
     robots.create_robot(world.gamma, "canary-bot", Role.VIEWER, world.hugo)
     removed = robots.create_robot(world.alpha, "remove-bot", Role.VIEWER, world.alice)
     robots.remove_robot(removed.memberships.get(), world.alice)
+    for name in ("fraud", THEIRS):
+        give_files(world.gamma, name, FILES | {f"{CANARY}.txt": CANARY.encode()})
+    for name in ("fraud", "ALPHA own"):
+        give_files(world.alpha, name)
     return world
 
 
@@ -95,6 +99,8 @@ def everything(world: World) -> list[Any]:
         *("models_registry_registeredmodel", "models_registry_modelversion"),
         *("models_registry_alias", "models_registry_modelusergrant"),
         *("models_registry_modelgroupgrant", "tenants_auditevent"),
+        *("models_registry_artifactfile", "models_registry_upload"),
+        "models_registry_downloadcount",
     )
     own = "WHERE tenant_id = %s ORDER BY id"
     with tenant_scope(world.gamma):
@@ -106,8 +112,12 @@ def everything(world: World) -> list[Any]:
 
 
 def get_addresses(target: Target) -> dict[str, str]:
-    """Return the addresses that can be read."""
-    posts = ("archive_model", "restore_model", "star_model", "unshare_model", "delete_alias")
+    """Return the addresses of pages."""
+    posts = (
+        *("archive_model", "restore_model", "star_model", "unshare_model", "delete_alias"),
+        *("upload", "upload_file", "remove_files", "finish_version"),
+        "download",  # no page
+    )
     return {
         name: address for name, (address, _) in team_addresses(target).items() if name not in posts
     }
@@ -609,7 +619,7 @@ def test_roles_do_not_carry_over(full: World, as_: As) -> None:
     for name, (address, data) in writes.items():
         browser.get(f"{MODEL_PAGES}fraud/")
         with transaction.atomic():
-            answer = browser.post(address, data)
+            answer = call(browser, "POST", address, data)
             own = ("star_model", "tokens", "revoke_token")  # hers, not the team's
             assert answer.status_code in (403, 405) or name in own, name
             transaction.set_rollback(True)
@@ -799,12 +809,13 @@ def test_names_that_break_what_does_not_quote_break_nothing(full: World, as_: As
             registry.add_version(model, source=name, description=name, tags={"k": name})
             registry.add_version(model)
             registry.set_alias(model, "champion", 1)
+        give_files(full.alpha, name)
         token, _ = tokens.create_token(full.alice, name.replace("\n", ""), scope="read")
         target = Target("team_alpha", name, name, token=token.pk, robot="ci")
         for page, address in get_addresses(target).items():
             if page.startswith("shared_") and page != "shared_models":
                 continue
-            answer = alice.get(address)
+            answer = call(alice, "GET", address)
             assert answer.status_code == 200, (name, page)
             assert "<script>alert(1)" not in answer.content.decode(), (name, page)
         model_page = f"/t/team_gamma/models/{quote(name, safe='')}/"

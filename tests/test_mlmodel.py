@@ -68,7 +68,7 @@ def test_an_mlmodel_says_what_a_person_wants_to_know() -> None:
     assert found.size == 5_000_000
     assert found.facts == [
         ("MLflow", "3.17.0"),
-        ("Created (UTC)", "2026-11-24 06:00:00.000000"),
+        ("Created (UTC)", "2026-11-24 06:00:00"),
     ]
     assert found.signature == {
         "inputs": [

@@ -135,7 +135,8 @@ def sparkline(usage: Usage) -> SafeString:
         for at, count in enumerate(counts)
     )
     return format_html(
-        '<svg class="chart spark" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+        '<svg class="chart spark" viewBox="0 0 {width} {height}"'
+        ' preserveAspectRatio="none" role="img" aria-label="{label}">'
         '<polygon class="area" points="0,{height} {line} {width},{height}"/>'
         '<polyline class="line" points="{line}"/></svg>',
         width=SPARK_WIDTH,
