@@ -494,20 +494,26 @@ class Importer:
                 report.problems.append(
                     f"{place}file {path}: {here[path]:,} bytes here, {size:,} there"
                 )
+        if missing and here and row and row.status != ModelVersion.Status.PENDING:
+            report.problems.append(f"{place}files: it is complete here and takes no others")
+            return
         if missing:
             report.changed(f"{place}{_amount(missing.values())}")
         if row is None or self._dry_run or not (missing or waits):
             return
-        _set_status(tenant, row, ModelVersion.Status.PENDING, COPYING)
+        with tenant_scope(tenant):
+            registry.await_files(row, COPYING)
         complete = True
         for path in sorted(missing):
             why = self._copy_file(tenant, row, folder, path)
             if why:
                 report.problems.append(f"{place}file {path}: {why}")
                 complete = False
-        if complete:
-            _set_status(tenant, row, version.status, version.status_message)
         with tenant_scope(tenant):
+            if complete:
+                registry.update_version(
+                    row, status=version.status, status_message=version.status_message
+                )
             _keep_times(row.model, wanted, {version.number})
 
     def _copy_file(self, tenant: Tenant, row: ModelVersion, folder: Folder, path: str) -> str:
@@ -543,11 +549,6 @@ def _row(name: str, number: int) -> ModelVersion | None:
 def _sizes(version: ModelVersion) -> dict[str, int]:
     """Return the sizes of the version's files, in bytes, by path."""
     return dict(version.files.values_list("path", "blob__size"))
-
-
-def _set_status(tenant: Tenant, version: ModelVersion, status: str, message: str) -> None:
-    with tenant_scope(tenant):
-        registry.update_version(version, status=status, status_message=message)
 
 
 def _keep_times(model: RegisteredModel, wanted: Model, numbers: set[int]) -> None:

@@ -631,7 +631,23 @@ def _record_alias(
     audit.record(action, model, changes={"alias": alias, "from": before, "to": after})
 
 
-# --- times, for copies from elsewhere ------------------------------------------------------
+# --- for copies from elsewhere -------------------------------------------------------------
+
+
+@_verb("change_modelversion")
+def await_files(version: ModelVersion, message: str) -> ModelVersion:
+    """Make a copied version PENDING until its files have followed; ``message`` says that they do.
+
+    For commands alone: raises PermissionDenied where a person acts. Raises ValidationError for a
+    version that is complete with files of its own: it takes no others.
+    """
+    _check_no_person()
+    _check_version_fields({"status_message": message})
+    locked = _lock(version)
+    if locked.status != ModelVersion.Status.PENDING and locked.files.exists():
+        raise ValidationError({"status": "It is complete and takes no more files."})
+    _change_version(locked, {"status": ModelVersion.Status.PENDING, "status_message": message})
+    return locked
 
 
 @_verb("change_registeredmodel")
@@ -643,12 +659,16 @@ def set_times(
     For commands alone: raises PermissionDenied where a person acts. It writes no event; those of
     the copying keep their own times, so the log still says when it happened here.
     """
-    if current_scope().role is not None:
-        raise PermissionDenied("Only a command may say when something was changed.")
+    _check_no_person()
     locked = _lock(model)
     for number, time in versions.items():
         locked.versions.filter(number=number).update(updated_at=time)
     RegisteredModel.objects.filter(pk=locked.pk).update(updated_at=updated_at)
+
+
+def _check_no_person() -> None:
+    if current_scope().role is not None:
+        raise PermissionDenied("Only a command that copies from elsewhere may do this.")
 
 
 # --- bookmarks: a person's own, so no event ------------------------------------------------

@@ -697,22 +697,30 @@ def test_a_killed_import_of_files_leaves_the_version_pending_and_goes_on(filled:
     assert {v["status"] for v in here(team)["fraud"]["versions"].values()} == {"READY"}
 
 
-def test_files_that_differ_or_are_only_here_are_told(filled: Stock, team: Tenant) -> None:
+def test_files_follow_a_version_that_came_without_them(filled: Stock, team: Tenant) -> None:
     taken_in(filled.url, "--team", "team_new")
+    report = of(taken_in(filled.url, "--team", "team_new", "--with-artifacts"), "fraud")
+    assert report["changes"] == [f"version {number}: 2 files, 18 bytes" for number in (1, 3, 4)]
+    assert files_of(team, "fraud", 1) == FILES
+    assert here(team) == there(filled)
+
+
+def test_a_version_that_is_complete_keeps_its_files(filled: Stock, team: Tenant) -> None:
     with tenant_scope(team):
-        version = ModelVersion.objects.get(model__name="fraud", number=1)
-        registry.update_version(version, status="PENDING")
+        version = registry.add_version(registry.register_model("fraud"), status="PENDING")
     for path in ("MLmodel", "ours"):
         add_file(team, None, version, path, [b"other"])
     with tenant_scope(team):
         registry.update_version(version, status="READY")
     report = of(taken_in(filled.url, "--team", "team_new", "--with-artifacts"), "fraud")
-    assert report["problems"] == ["version 1: file MLmodel: 5 bytes here, 11 there"]
+    assert report["problems"] == [
+        "version 1: file MLmodel: 5 bytes here, 11 there",
+        "version 1: files: it is complete here and takes no others",
+    ]
+    assert "version 1: 1 file, 7 bytes" not in report["changes"]
     assert report["only_here"] == ["version 1: file ours"]
-    assert report["changes"][0] == "version 1: 1 file, 7 bytes"
-    expected = {"MLmodel": b"other", "ours": b"other", "data/weights.bin": b"weights"}
-    assert files_of(team, "fraud", 1) == expected
-    assert here(team)["fraud"]["versions"][1]["status"] == "READY"
+    assert files_of(team, "fraud", 1) == {"MLmodel": b"other", "ours": b"other"}
+    assert files_of(team, "fraud", 3) == FILES
 
 
 #: The real client fetches by the model's name what went out.
@@ -1188,7 +1196,20 @@ def test_a_location_of_ones_own_is_kept_and_the_source_looked_up_nowhere(team: T
             registry.add_version(model, location="x" * 501)
 
 
-def test_nobody_but_a_command_says_when_something_was_changed(world: World) -> None:
+def test_nobody_but_a_command_sets_times_and_makes_a_version_pending_again(world: World) -> None:
     model = world.model(world.alpha, "fraud")
-    with member_scope(world.alice, "team_alpha"), pytest.raises(PermissionDenied):
-        registry.set_times(model, timezone.now(), {})
+    with member_scope(world.alice, "team_alpha"):
+        with pytest.raises(PermissionDenied):
+            registry.set_times(model, timezone.now(), {})
+        with pytest.raises(PermissionDenied):
+            registry.await_files(model.versions.get(number=1), "")
+
+
+def test_a_version_that_is_complete_is_not_made_pending_again(team: Tenant) -> None:
+    with tenant_scope(team):
+        version = registry.add_version(registry.register_model("m"), status="PENDING")
+    add_file(team, None, version, "file", [b"x"])
+    with tenant_scope(team):
+        registry.update_version(version, status="READY")
+        with pytest.raises(ValidationError, match="takes no more files"):
+            registry.await_files(version, "")
