@@ -35,6 +35,8 @@ ASKED = 1000
 MOST_MEMORY = 400
 LEAST_FOR_TENANTS = 100
 SETTLE_SECONDS = 3.0
+#: How long each server is asked before anything is measured: workers get ready at first requests.
+WARM_SECONDS = 5.0
 
 BULKHEAD, STOCK, TENANTS = "Bulkhead", "stock", "stock, multi-tenant"
 NAMED = re.compile(rb'"(?:name|version)"\s*:\s*"([^"]*)"')
@@ -218,6 +220,8 @@ def measure(
 ) -> dict[str, dict[str, Load]]:
     """Ask all sides in turns for what is chosen; return how each did, by operation and side."""
     loads = {name: {side.name: Load() for side in sides} for name in chosen}
+    for side in sides:
+        Load().ask(side.client.port, get(side), WARM_SECONDS)
     for operations in (READING, WRITING):
         asked = {
             name: {side.name: operation.requests(side) for side in sides}
@@ -239,7 +243,7 @@ def measure(
 
 
 def _compare(name: str, sides: Sequence[Side], requests: Sequence[bytes]) -> None:
-    """Fail unless all sides find the same models and versions, in the same order of models."""
+    """Fail unless all sides find the same models and versions."""
     found = []
     for side, request in zip(sides, requests, strict=True):
         body = side.client.ask(request)
