@@ -172,7 +172,7 @@ def fill_to(tenant: Tenant, person: User, count: int) -> None:
 BUDGETS = {
     "team_home": (9, ()),
     "models": (8, ()),
-    "model": (12, ("fraud",)),
+    "model": (13, ("fraud",)),
     "versions": (9, ("fraud",)),
     "version": (9, ("fraud", 1)),
     "compare": (9, ("fraud",)),
