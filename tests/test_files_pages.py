@@ -5,11 +5,17 @@ The browser's side is tried in tests/browser/test_files.py.
 
 import ast
 import hashlib
+import json
+import os
 import re
 import shlex
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -17,13 +23,14 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
-from django.test import Client
+from django.http import Http404
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
 
-from models_registry import artifacts, registry, snippets
-from models_registry.file_views import PREVIEW
+from models_registry import artifacts, mlmodel, registry, snippets
+from models_registry.file_views import PREVIEW, upload_file
 from models_registry.models import (
     ArtifactFile,
     DownloadCount,
@@ -35,13 +42,14 @@ from models_registry.queries import LISTED_AT_MOST, USAGE_DAYS, usage_of
 from models_registry.stores import FolderStorage
 from models_registry.templatetags.registry_tags import as_size
 from tenants import people
-from tenants.access import share
+from tenants.access import let_send, share
 from tenants.models import Tenant, User
 from tenants.scope import scope_or_none, tenant_scope
 from tests.addresses import arrived
 from tests.answers import whole
 from tests.pages import Page
 from tests.people import CANARY, FILES, HOSTILE_NAMES, World, committed, give_files, make_world
+from tests.test_token_scope import make_token
 
 As = Callable[[User | None], Client]
 
@@ -532,6 +540,28 @@ def test_bytes_arrive_outside_any_scope_and_in_pieces(
         assert size <= 1024 * 1024
 
 
+def test_nobody_reaches_a_view_of_bytes_but_through_the_middleware(world: World) -> None:
+    """L1: without its word the view is not there, and inside a scope it refuses."""
+    version = pending(world.alpha, world.carol)
+    request = RequestFactory().post("/", b"x", content_type="application/octet-stream")
+    request.user = world.carol
+    where = ("team_alpha", "fraud", version.number, "x")
+    with pytest.raises(Http404):
+        upload_file(request, *where)
+    let_send(request, "models_registry.view_modelversion")
+    with pytest.raises(Http404):
+        upload_file(request, *where)
+    let_send(request, "models_registry.add_modelversion")
+    with member_scope(world.carol, "team_alpha"):
+        assert upload_file(request, *where).status_code == 403
+    # It asks again by itself: the word alone opens no other team.
+    with pytest.raises(NotAMember):
+        upload_file(request, "team_gamma", "fraud", 1, "x")
+    assert paths(version) == []
+    assert upload_file(request, *where).status_code == 200
+    assert paths(version) == ["x"]
+
+
 @committed
 def test_no_transaction_is_open_while_bytes_arrive(
     transactional_db: None, as_: As, monkeypatch: pytest.MonkeyPatch
@@ -689,6 +719,51 @@ def test_code_means_the_model_whatever_its_name(name: str, alias: str) -> None:
         f"./{path.split('/')[-1]}",
     }
     assert all(word in known or word.startswith(URI) for word in words)
+
+
+TRAIN = """
+from sklearn.linear_model import LogisticRegression
+import mlflow.sklearn
+model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+"""
+
+
+@committed
+@pytest.mark.parametrize("name", ["wine", 'it\'s "a&b" 100% {c}?d#e'])
+def test_the_code_works(
+    transactional_db: None, folder: Path, live_server: LiveServer, tmp_path: Path, name: str
+) -> None:
+    """Train, upload, register, load and predict with MLflow's client; then ask with curl."""
+    world = make_world()
+    uri = f"{live_server.url}/t/team_alpha"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "MLFLOW_TRACKING_TOKEN": make_token(world.carol),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(sys.executable, "-c", TRAIN + snippets.register(uri, name))
+    with tenant_scope(world.alpha, world.carol):
+        model = RegisteredModel.objects.get(name=name)
+        registry.set_alias(model, "champion", 1)
+        assert mlmodel.of_version(model.versions.get()) is not None
+    pieces = {
+        piece.key: piece.text for piece in snippets.for_version(uri, name, 1, "champion", "MLmodel")
+    }
+    predict = pieces["python"] + "print(model.predict([[0.0], [1.0]]))"
+    assert run(sys.executable, "-c", predict).strip() == "[0 1]"
+    if shutil.which("curl"):
+        said = run("sh", "-c", pieces["curl"])
+        assert json.loads(said)["model_version"]["version"] == "1"
+        assert "flavors:" in (tmp_path / "MLmodel").read_text()
 
 
 def test_pages_give_code_with_the_address_that_they_were_asked_at(world: World, as_: As) -> None:
