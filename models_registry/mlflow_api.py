@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 
@@ -23,6 +24,7 @@ from models_registry.api import (
 )
 from models_registry.mlflow_fields import Field, read, text
 from models_registry.models import ModelVersion, RegisteredModel
+from tenants import rows
 from tenants.scope import OpenTeam, Scope, read_in_scope, read_with_token, teams_of_token
 
 MODELS = "2.0/mlflow/registered-models"
@@ -54,10 +56,10 @@ def create_model(call: Call) -> HttpResponse:
 def get_model(call: Call) -> HttpResponse:
     """Return a model."""
     name = _name(read(call.request, NAME)["name"])
-    _, rows = read_with_token(call.credential, mlflow_json.GET_MODEL, [name])
-    if not rows:
+    _, found = read_with_token(call.credential, mlflow_json.GET_MODEL, [name])
+    if not found:
         raise _no_model(name)
-    return _wrapped("registered_model", rows[0][0])
+    return _wrapped("registered_model", found[0][0])
 
 
 @endpoint("GET", f"{MODELS}/search")
@@ -101,10 +103,10 @@ def get_latest_versions(call: Call) -> HttpResponse:
     said = read(call.request, NAME, Field("stages", "texts"))
     name = _name(said["name"])
     stages = [_stage(stage) for stage in said["stages"] or ModelVersion.Stage.values]
-    _, rows = read_with_token(call.credential, mlflow_json.GET_NEWEST, [stages, name])
-    if not rows:
+    _, found = read_with_token(call.credential, mlflow_json.GET_NEWEST, [stages, name])
+    if not found:
         raise _no_model(name)
-    return _wrapped("model_versions", rows[0][0])
+    return _wrapped("model_versions", found[0][0])
 
 
 @endpoint("POST", f"{MODELS}/set-tag")
@@ -154,18 +156,18 @@ def get_version_by_alias(call: Call) -> HttpResponse:
     said = read(call.request, NAME, text("alias", required=True))
     name, alias = _name(said["name"]), said["alias"]
     if alias.lower() == "latest":
-        _, rows = read_with_token(call.credential, mlflow_json.GET_HIGHEST, [name])
+        _, found = read_with_token(call.credential, mlflow_json.GET_HIGHEST, [name])
         nothing: ApiError = missing(f"Latest version not found for model {name}.")
     else:
-        _, rows = read_with_token(
+        _, found = read_with_token(
             call.credential, mlflow_json.GET_BY_ALIAS, [_alias_characters(alias), name]
         )
         nothing = invalid(f"Registered model alias {alias} not found.")
-    if not rows:
+    if not found:
         raise _no_model(name)
-    if rows[0][0] is None:
+    if found[0][0] is None:
         raise nothing
-    return _wrapped("model_version", rows[0][0])
+    return _wrapped("model_version", found[0][0])
 
 
 # --- versions ------------------------------------------------------------------------------
@@ -203,10 +205,10 @@ def create_version(call: Call) -> HttpResponse:
 def get_version(call: Call) -> HttpResponse:
     """Return a version."""
     name, number = _name_and_number(read(call.request, NAME, VERSION))
-    _, rows = read_with_token(call.credential, mlflow_json.GET_VERSION, [name, number])
-    if not rows:
+    _, found = read_with_token(call.credential, mlflow_json.GET_VERSION, [name, number])
+    if not found:
         raise _no_version(name, number)
-    return _wrapped("model_version", rows[0][0])
+    return _wrapped("model_version", found[0][0])
 
 
 @endpoint("GET", f"{VERSIONS}/search")
@@ -406,22 +408,25 @@ def _search(call: Call, listing: Listing) -> HttpResponse:
     after, position = search.after(token.position) if token else ("true", ())
     statement = mlflow_json.page(listing.body, listing.rows, search, after)
     values = [*search.params, *position, size + 1]
-    scope, rows = read_with_token(call.credential, statement, values, searching=True)
+    scope, found = read_with_token(
+        call.credential, statement, values, searching=True, prepare=search.is_common
+    )
     if token is not None and token.tenant_id != scope.tenant_id:
         raise invalid(mlflow_search.INVALID_TOKEN)
-    return _page(listing.what, rows, size, scope, query)
+    return _page(listing.what, found, size, scope, query)
 
 
 def _page(
-    what: str, rows: Sequence[tuple[Any, ...]], size: int, scope: Scope, query: str
+    what: str, found: Sequence[tuple[str, str]], size: int, scope: Scope, query: str
 ) -> HttpResponse:
     """Answer the first ``size`` rows, and a token for what comes after them."""
-    shown = rows[:size]
+    shown = found[:size]
     parts = []
     if shown:
         parts.append(f'"{what}": [{",".join(body for body, _ in shown)}]')
-    if len(rows) > size and shown:
-        token = mlflow_search.write_token(scope.tenant_id, query, shown[-1][1])
+    if len(found) > size and shown:
+        position = orjson.loads(shown[-1][1])
+        token = mlflow_search.write_token(scope.tenant_id, query, position)
         parts.append(f'"next_page_token": "{token}"')
     return json_response(f"{{{', '.join(parts)}}}".encode())
 
@@ -527,7 +532,7 @@ def _no_version(name: str, number: int) -> ApiError:
 
 
 def _model(name: str) -> RegisteredModel:
-    model = RegisteredModel.objects.filter(name=name).first()
+    model = rows.find(RegisteredModel, name=name)
     if model is None:
         raise _no_model(name)
     return model

@@ -71,6 +71,11 @@ class Search:
     order: tuple[Key, ...]
 
     @property
+    def is_common(self) -> bool:
+        """Whether it is one of the few dozen forms that most searches have."""
+        return len(self.params) <= 1 and self.order in USUAL_ORDERS
+
+    @property
     def order_by(self) -> str:
         """What stands after ORDER BY."""
         return ", ".join(f"{key.sql} {key.direction}" for key in self.order)
@@ -565,6 +570,10 @@ def _search(
         raise InvalidSearch(f"`order_by` contains duplicate fields: {list(order_by)}")
     order += [key for key in table.ties if key.sql not in columns]
     return Search(" AND ".join(conditions) or "true", tuple(params), tuple(order))
+
+
+#: The orders of those who ask for none.
+USUAL_ORDERS = (models_search("", ()).order, versions_search("", ()).order)
 
 
 # --- pages ---------------------------------------------------------------------------------

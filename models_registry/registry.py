@@ -29,7 +29,8 @@ from models_registry.models import (
 from tenants import audit
 from tenants.access import TenantSuspended, require
 from tenants.models import AuditEvent, User
-from tenants.scope import current_scope
+from tenants.rows import insert
+from tenants.scope import current_scope, read_in_scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,7 +136,7 @@ def register_model(
     )
     try:
         with _undone_alone():
-            model.save(force_insert=True)
+            insert(model)
     except IntegrityError:
         raise NameTaken(name) from None
     audit.record("model.registered", model)
@@ -288,7 +289,7 @@ def add_version(
         _check_text("location", location, validators.SOURCE_LENGTH)
         found = sources.Source(source, location=location)
     now = created_at or timezone.now()
-    version = ModelVersion.objects.create(
+    version = ModelVersion(
         model=model,
         number=_next_number(model, number),
         location=found.location,
@@ -297,6 +298,7 @@ def add_version(
         updated_at=now,
         **fields | {"source": found.text},
     )
+    insert(version)
     if found.folder is not None:
         artifacts.snapshot(version, found.folder, found.version)
     audit.record("version.added", version, label=_name(version), changes={"to": version.number})
@@ -322,9 +324,7 @@ def _next_number(model: RegisteredModel, number: int | None) -> int:
     }
     row = None
     if number is None or number <= HIGHEST_NUMBER:
-        with connection.cursor() as cursor:
-            cursor.execute(COUNT_UP, values)
-            row = cursor.fetchone()
+        row = next(iter(read_in_scope(COUNT_UP, values)), None)
     if row is None:
         raise _no_such_number(RegisteredModel.objects.get(pk=model.pk), number)
     model.last_version, model.updated_at = row

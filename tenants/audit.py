@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db import models
 
 from tenants.models import AccountEvent, AuditEvent, User
+from tenants.rows import insert
 from tenants.scope import caller_address, current_scope
 
 
@@ -23,18 +24,18 @@ def record(
     """
     scope = current_scope()
     object_id = getattr(obj, "audit_id", None) or getattr(obj, "pk", None)
-    event: AuditEvent = AuditEvent.objects.create(
+    event = AuditEvent(
         actor_id=scope.user_id,
         actor_label=scope.actor_label,
         action=action,
-        object_type=obj._meta.model_name if obj is not None else "tenant",
+        object_type=str(obj._meta.model_name) if obj is not None else "tenant",
         object_id=object_id if isinstance(object_id, UUID) else None,
         object_label=(label or (str(obj) if obj is not None else scope.slug))[:256],
         changes=changes or {},
         ip=caller_address(),
         via=scope.via,
     )
-    return event
+    return insert(event)
 
 
 def record_account(

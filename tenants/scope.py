@@ -166,7 +166,20 @@ class TenantManager(models.Manager[ModelT]):
     """The row manager: every queryset holds the acting tenant's rows only."""
 
     def get_queryset(self) -> models.QuerySet[ModelT]:
-        """Return the acting tenant's rows; running it without a scope raises NoTenant."""
+        """Return the acting tenant's rows; running it without a scope raises NoTenant.
+
+        The filtered queryset is built once for each database and copied from then on: it holds
+        no tenant, and building it costs as much as running it.
+        """
+        if getattr(self, "_hints", None):  # a related manager's, made for one row
+            return self._filtered()
+        kept = self.__dict__.setdefault("_kept", {})
+        if self._db not in kept:
+            kept[self._db] = self._filtered()
+        copy: models.QuerySet[ModelT] = kept[self._db].all()
+        return copy
+
+    def _filtered(self) -> models.QuerySet[ModelT]:
         return super().get_queryset().filter(tenant_id=CurrentTenantId())
 
 
@@ -332,21 +345,22 @@ def read_with_token(
     values: Sequence[Any] | Mapping[str, Any],
     *,
     searching: bool = False,
+    prepare: bool = True,
 ) -> tuple[Scope, list[tuple[Any, ...]]]:
     """Open the token's scope, run one statement that reads in it, and return its rows.
 
     Both statements are sent together and are one transaction of PostgreSQL's making, which ends
     with them; so the whole costs one trip to the database. Where the token opens nothing, the
     second one runs without a scope and so finds nothing: row-level security and the statement's
-    own condition both compare with settings that are not there. A search is not prepared, since
-    each of its forms would push out the plan of a statement that comes again, and its time is
-    limited. Raises what ``token_scope`` raises.
+    own condition both compare with settings that are not there. The time of a search is limited.
+    ``prepare`` keeps the statement's plan; what comes in many forms is not to be prepared, since
+    each form would push out the plan of one that comes again. Raises what ``token_scope`` raises.
     """
     with _Pipeline() as pipeline:
         opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
         if searching:
             pipeline.send(LIMIT_TIME, [])
-        found = pipeline.send(statement, values, prepare=not searching)
+        found = pipeline.send(statement, values, prepare=prepare)
     try:
         return _opened(opened.fetchall(), credential), found.fetchall()
     finally:
@@ -354,12 +368,21 @@ def read_with_token(
             _set_in_database(_scope.get())
 
 
-def read_in_scope(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+def read_in_scope(
+    statement: str, values: Sequence[Any] | Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
     """Return the rows of a statement whose text is always the same, so that its plan is kept."""
     current_scope()
     with _Pipeline() as pipeline:
         found = pipeline.send(statement, values)
     return found.fetchall()
+
+
+def write_in_scope(statement: str, values: Sequence[Any]) -> None:
+    """Run a statement that writes and whose text is always the same, so that its plan is kept."""
+    current_scope()
+    with _Pipeline() as pipeline:
+        pipeline.send(statement, values)
 
 
 class _Pipeline:

@@ -44,12 +44,12 @@ from models_registry.templatetags.registry_tags import as_size
 from tenants import people
 from tenants.access import let_send, share
 from tenants.models import Tenant, User
-from tenants.scope import scope_or_none, tenant_scope
+from tenants.scope import NotAMember, member_scope, scope_or_none, tenant_scope
 from tests.addresses import arrived
 from tests.answers import whole
+from tests.api import make_token
 from tests.pages import Page
 from tests.people import CANARY, FILES, HOSTILE_NAMES, World, committed, give_files, make_world
-from tests.test_token_scope import make_token
 
 As = Callable[[User | None], Client]
 
