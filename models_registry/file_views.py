@@ -33,7 +33,7 @@ from models_registry.validators import validate_path
 from models_registry.views import find_version
 from tenants.access import member, receives_bytes, require
 from tenants.models import Tenant, User
-from tenants.scope import member_scope
+from tenants.scope import NotAMember, member_scope
 
 #: How much of a file is shown, in bytes.
 PREVIEW = 64 * 1024
@@ -196,10 +196,12 @@ class Sender:
 
 def _sender(request: HttpRequest, team: str, name: str, number: int) -> Sender:
     user: Any = request.user
-    with member_scope(user, team):
-        require(ADD)
-        version = find_version(name, number)
-        return Sender(Tenant.objects.get(slug=team), user, version)
+    try:
+        with member_scope(user, team):
+            require(ADD)
+            return Sender(Tenant.objects.get(slug=team), user, find_version(name, number))
+    except NotAMember:  # until a moment ago
+        raise Http404 from None
 
 
 @receives_bytes(ADD)
