@@ -310,7 +310,7 @@ UPDATE models_registry_registeredmodel
    SET last_version = coalesce(%(number)s::bigint, last_version + 1), updated_at = %(now)s
  WHERE tenant_id = %(tenant_id)s AND id = %(id)s
    AND last_version < coalesce(%(number)s::bigint, %(highest)s)
-RETURNING last_version, updated_at"""
+RETURNING name, last_version, updated_at"""
 
 
 def _next_number(model: RegisteredModel, number: int | None) -> int:
@@ -327,7 +327,7 @@ def _next_number(model: RegisteredModel, number: int | None) -> int:
         row = next(iter(read_in_scope(COUNT_UP, values)), None)
     if row is None:
         raise _no_such_number(RegisteredModel.objects.get(pk=model.pk), number)
-    model.last_version, model.updated_at = row
+    model.name, model.last_version, model.updated_at = row  # it may have been renamed meanwhile
     return model.last_version
 
 

@@ -6,7 +6,7 @@ transaction, which the row-level security policies read. Both end with the ``wit
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import psycopg
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models, transaction
 from django.db.models.sql.compiler import SQLCompiler
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 ModelT = TypeVar("ModelT", bound=models.Model)
+#: What stands for the placeholders of a statement, in their order or by their names.
+Values = Sequence[Any] | Mapping[str, Any]
 
 
 class NoTenant(Exception):
@@ -332,8 +334,8 @@ def token_scope(credential: Credential) -> Iterator[Scope]:
     """
     nested = connection.in_atomic_block
     with transaction.atomic():
-        with _Pipeline() as pipeline:
-            opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
+        with _together():  # with the transaction's BEGIN
+            opened = _run(OPEN_FOR_TOKEN, _named(credential))
         scope = _opened(opened.fetchall(), credential)
         with _acting(scope, nested=nested):
             yield scope
@@ -342,7 +344,7 @@ def token_scope(credential: Credential) -> Iterator[Scope]:
 def read_with_token(
     credential: Credential,
     statement: str,
-    values: Sequence[Any] | Mapping[str, Any],
+    values: Values,
     *,
     searching: bool = False,
     prepare: bool = True,
@@ -356,62 +358,48 @@ def read_with_token(
     ``prepare`` keeps the statement's plan; what comes in many forms is not to be prepared, since
     each form would push out the plan of one that comes again. Raises what ``token_scope`` raises.
     """
-    with _Pipeline() as pipeline:
-        opened = pipeline.send(OPEN_FOR_TOKEN, _named(credential))
-        if searching:
-            pipeline.send(LIMIT_TIME, [])
-        found = pipeline.send(statement, values, prepare=prepare)
-    try:
-        return _opened(opened.fetchall(), credential), found.fetchall()
-    finally:
-        if connection.in_atomic_block and not connection.needs_rollback:
+    nested = connection.in_atomic_block
+    with transaction.atomic() if nested else nullcontext():
+        with _together():
+            opened = _run(OPEN_FOR_TOKEN, _named(credential))
+            if searching:
+                _run(LIMIT_TIME, [])
+            found = _run(statement, values, prepare=prepare)
+        scope = _opened(opened.fetchall(), credential)
+        if nested:
             _set_in_database(_scope.get())
+    return scope, found.fetchall()
 
 
-def read_in_scope(
-    statement: str, values: Sequence[Any] | Mapping[str, Any]
-) -> list[tuple[Any, ...]]:
+def read_in_scope(statement: str, values: Values) -> list[tuple[Any, ...]]:
     """Return the rows of a statement whose text is always the same, so that its plan is kept."""
     current_scope()
-    with _Pipeline() as pipeline:
-        found = pipeline.send(statement, values)
-    return found.fetchall()
+    return _run(statement, values).fetchall()
 
 
-def write_in_scope(statement: str, values: Sequence[Any]) -> None:
+def write_in_scope(statement: str, values: Values) -> None:
     """Run a statement that writes and whose text is always the same, so that its plan is kept."""
     current_scope()
-    with _Pipeline() as pipeline:
-        pipeline.send(statement, values)
+    _run(statement, values)
 
 
-class _Pipeline:
-    """Statements sent together; Django's own cursors prepare nothing and wait for each answer."""
+@contextmanager
+def _together() -> Iterator[None]:
+    """Send the statements of the block in one trip; their rows can be fetched when it has ended."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
 
-    def __enter__(self) -> "_Pipeline":
-        connection.ensure_connection()
-        self._connection: psycopg.Connection[Any] = connection.connection
-        self._pipeline = self._connection.pipeline()
-        self._pipeline.__enter__()
-        return self
 
-    def __exit__(self, *failure: Any) -> None:
-        with connection.wrap_database_errors:
-            self._pipeline.__exit__(*failure)
-
-    def send(
-        self,
-        statement: str,
-        values: Sequence[Any] | Mapping[str, Any],
-        *,
-        prepare: bool = True,
-    ) -> psycopg.Cursor[Any]:
-        """Send a statement; its rows can be fetched when the block has ended."""
-        cursor = psycopg.Cursor(self._connection)
-        prepare = prepare and settings.PREPARE_STATEMENTS
-        with connection.wrap_database_errors:
-            cursor.execute(statement, values, prepare=prepare, binary=True)
-        return cursor
+def _run(statement: str, values: Values, *, prepare: bool = True) -> psycopg.Cursor[Any]:
+    """Run a statement by psycopg itself; Django's own cursors can prepare nothing."""
+    database = connections[DEFAULT_DB_ALIAS]
+    database.ensure_connection()
+    cursor = psycopg.Cursor(database.connection)
+    prepare = prepare and settings.PREPARE_STATEMENTS
+    with database.wrap_database_errors:
+        cursor.execute(statement, values, prepare=prepare, binary=True)
+    return cursor
 
 
 def _named(credential: Credential) -> dict[str, Any]:

@@ -821,7 +821,7 @@ def test_a_search_that_takes_for_ever_is_given_up(
     said(alice.post(f"{MODELS}/set-tag", name="fraud", key="k", value="a" * 100_000))
     slow = f"tags.k LIKE '%{'a' * 3_000}b%'"
     with monkeypatch.context() as patch:
-        patch.setattr(scope, "LIMIT_TIME", "SET LOCAL statement_timeout = '50ms'")
+        patch.setattr(scope, "LIMIT_TIME", "SELECT set_config('statement_timeout', '50ms', true)")
         message = refused(alice.get(f"{MODELS}/search", filter=slow), *BAD)
     assert message == "This takes too long here; ask for less, or by a simpler pattern."
     assert said(alice.get(f"{MODELS}/search", filter="tags.k LIKE 'a%'"))

@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
@@ -23,7 +24,7 @@ class RequestIdMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.id = uuid.uuid4().hex  # type: ignore[attr-defined]  # read by the 500 page
         response = self.get_response(request)
-        if response.status_code >= 500:
+        if response.status_code >= 500 and response.status_code != HTTPStatus.NOT_IMPLEMENTED:
             response["X-Request-ID"] = request.id  # type: ignore[attr-defined]
             logger.error("%s answered %s", request.id, response.status_code)  # type: ignore[attr-defined]
         return response
