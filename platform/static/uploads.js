@@ -165,8 +165,9 @@
   };
 
   const refresh = () => {
-    if (document.getElementById("files")) {
-      htmx.ajax("GET", location.pathname, { target: "#files", swap: "outerHTML" });
+    const source = document.getElementById("files");
+    if (source) {
+      htmx.ajax("GET", location.pathname, { source, target: "#files", swap: "outerHTML" });
     } else if (queue.every((item) => item.state === "done")) {
       location.assign(box.dataset.files);
     }

@@ -195,7 +195,9 @@ def test_two_at_a_time_with_progress_and_each_can_be_cancelled(
     page.get_by_role("button", name="Cancel all").click()
     assert states(page) == ["cancelled"] * 4
     assert page.evaluate("window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
-    page.unroute_all(behavior="ignoreErrors")
+    for route in waiting:
+        route.abort()
+    page.unroute_all(behavior="wait")
     for at in range(4):
         page.get_by_role("button", name=f"Retry {at}.bin").click()
     expect(page.get_by_role("status").filter(has_text="4 of 4 files uploaded")).to_be_visible()
@@ -284,6 +286,7 @@ def test_every_page_of_files_is_accessible_and_fits(
             files = [chosen("fine", b"x"), chosen("a\\\\b", b"x")]
             page.locator("#choose-files").set_input_files(files)
             expect(page.get_by_role("status").filter(has_text="1 failed")).to_be_visible()
+            expect(page.locator("#files:not(.htmx-request) a", has_text="fine")).to_be_visible()
         faults += accessibility_faults(page)
         for width in (1280, 768, 320):
             page.set_viewport_size({"width": width, "height": 800})
