@@ -7,6 +7,8 @@
   const UNITS = ["B", "KB", "MB", "GB", "TB"];
   const queue = [];
   let box = null;
+  let fetching = false;
+  let stale = false;
 
   const size = (bytes) => {
     let unit = 0;
@@ -164,12 +166,25 @@
     if (!queue.some(isOpen) && queue.some((item) => item.state === "done")) refresh();
   };
 
-  const refresh = () => {
-    const source = document.getElementById("files");
-    if (source) {
-      htmx.ajax("GET", location.pathname, { source, target: "#files", swap: "outerHTML" });
-    } else if (queue.every((item) => item.state === "done")) {
-      location.assign(box.dataset.files);
+  // Fetched once more if files came while it was: htmx drops a request of what it has replaced.
+  const refresh = async () => {
+    if (!document.getElementById("files")) {
+      if (queue.every((item) => item.state === "done")) location.assign(box.dataset.files);
+      return;
+    }
+    stale = true;
+    if (fetching) return;
+    fetching = true;
+    try {
+      while (stale) {
+        stale = false;
+        const source = document.getElementById("files");
+        await htmx.ajax("GET", location.pathname, { source, target: "#files", swap: "outerHTML" });
+      }
+    } catch {
+      // Said in a toast; the next file that is kept tries again.
+    } finally {
+      fetching = false;
     }
   };
 
