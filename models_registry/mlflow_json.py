@@ -34,6 +34,11 @@ def _text(sql: str) -> str:
     return f"to_json({sql})"
 
 
+def _word(sql: str) -> str:
+    """Return SQL that writes as text what holds nothing to be escaped."""
+    return f"'\"', {sql}, '\"'"
+
+
 def _list(item: str, rest: str, order: str = "") -> str:
     """Return SQL that writes a JSON list of the items of a query; NULL where there are none."""
     return f"(SELECT '[' || string_agg({item}, ', '{order}) || ']' FROM {rest})"
@@ -46,7 +51,7 @@ def _milliseconds(column: str) -> str:
 def _tags(column: str) -> str:
     """Return the tags in ``column`` as a list of keys and values; NULL without any."""
     item = _object({"key": _text("key"), "value": _text("value")}, {})
-    listed = _list(item, f"jsonb_each_text({column})", " ORDER BY key")
+    listed = _list(item, f"jsonb_each_text({column})")
     return f"CASE WHEN {column} <> '{{}}' THEN {listed} END"
 
 
@@ -62,14 +67,14 @@ def version(*, aliases: bool) -> str:
     return _object(
         {
             "name": _text("m.name"),
-            "version": "'\"', v.number, '\"'",
+            "version": _word("v.number"),
             "creation_timestamp": _milliseconds("v.created_at"),
             "last_updated_timestamp": _milliseconds("v.updated_at"),
-            "current_stage": _text("v.stage"),
+            "current_stage": _word("v.stage"),
             "description": _text("v.description"),
             "source": _text("v.source"),
             "run_id": _text("v.run_id"),
-            "status": _text(STATUSES),
+            "status": _word(STATUSES),
             "run_link": _text("v.run_link"),
         },
         {
@@ -84,13 +89,18 @@ def version(*, aliases: bool) -> str:
 VERSION = version(aliases=True)
 LISTED_VERSION = version(aliases=False)
 
-#: The newest version of each stage: one look at an index for each of the four.
-_NEWEST = """unnest(ARRAY['None', 'Staging', 'Production', 'Archived']) AS stage
-  CROSS JOIN LATERAL (
-        SELECT * FROM models_registry_modelversion
-         WHERE tenant_id = m.tenant_id AND model_id = m.id
-           AND models_registry_modelversion.stage = stage.stage
-         ORDER BY number DESC LIMIT 1) v"""
+_VERSIONS_OF_MODEL = """SELECT * FROM models_registry_modelversion
+         WHERE tenant_id = m.tenant_id AND model_id = m.id"""
+#: The newest version of each stage: two looks at an index where no version is in a stage.
+_NEWEST = f"""(
+        ({_VERSIONS_OF_MODEL} AND stage = 'None' ORDER BY number DESC LIMIT 1)
+        UNION ALL
+        SELECT newest.* FROM unnest(CASE WHEN EXISTS ({_VERSIONS_OF_MODEL} AND stage <> 'None')
+                                    THEN ARRAY['Staging', 'Production', 'Archived'] END) AS name
+         CROSS JOIN LATERAL (
+               {_VERSIONS_OF_MODEL} AND stage <> 'None' AND stage = name
+                ORDER BY number DESC LIMIT 1) newest) v"""
+
 _BY_NUMBER = " ORDER BY v.number"
 
 MODEL = _object(
@@ -104,7 +114,7 @@ MODEL = _object(
         "latest_versions": _list(LISTED_VERSION, _NEWEST, _BY_NUMBER),
         "tags": _tags("m.tags"),
         "aliases": _list(
-            _object({"alias": _text("a.name"), "version": "'\"', v.number, '\"'"}, {}),
+            _object({"alias": _text("a.name"), "version": _word("v.number")}, {}),
             """models_registry_alias a
           JOIN models_registry_modelversion v ON v.tenant_id = a.tenant_id AND v.id = a.version_id
          WHERE a.tenant_id = m.tenant_id AND a.model_id = m.id""",

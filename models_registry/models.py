@@ -148,7 +148,12 @@ class ModelVersion(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "-updated_at"], name="version_newest_first"),
-            models.Index(fields=["tenant", "model", "stage", "-number"], name="version_of_stage"),
+            # Few versions are in a stage, and each new one is in none.
+            models.Index(
+                fields=["tenant", "model", "stage", "-number"],
+                condition=~models.Q(stage="None"),
+                name="version_of_stage",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -30,7 +30,7 @@ from tenants import audit
 from tenants.access import TenantSuspended, require
 from tenants.models import AuditEvent, User
 from tenants.rows import insert
-from tenants.scope import current_scope, read_in_scope
+from tenants.scope import current_scope, read_in_scope, together
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,11 +135,11 @@ def register_model(
         updated_at=now,
     )
     try:
-        with _undone_alone():
+        with _undone_alone(), together():
             insert(model)
+            audit.record("model.registered", model)
     except IntegrityError:
         raise NameTaken(name) from None
-    audit.record("model.registered", model)
     return model
 
 
@@ -298,10 +298,11 @@ def add_version(
         updated_at=now,
         **fields | {"source": found.text},
     )
-    insert(version)
+    with together():
+        insert(version)
+        audit.record("version.added", version, label=_name(version), changes={"to": version.number})
     if found.folder is not None:
         artifacts.snapshot(version, found.folder, found.version)
-    audit.record("version.added", version, label=_name(version), changes={"to": version.number})
     return version
 
 

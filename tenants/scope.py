@@ -334,7 +334,7 @@ def token_scope(credential: Credential) -> Iterator[Scope]:
     """
     nested = connection.in_atomic_block
     with transaction.atomic():
-        with _together():  # with the transaction's BEGIN
+        with together():  # with the transaction's BEGIN
             opened = _run(OPEN_FOR_TOKEN, _named(credential))
         scope = _opened(opened.fetchall(), credential)
         with _acting(scope, nested=nested):
@@ -360,7 +360,7 @@ def read_with_token(
     """
     nested = connection.in_atomic_block
     with transaction.atomic() if nested else nullcontext():
-        with _together():
+        with together():
             opened = _run(OPEN_FOR_TOKEN, _named(credential))
             if searching:
                 _run(LIMIT_TIME, [])
@@ -384,8 +384,11 @@ def write_in_scope(statement: str, values: Values) -> None:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Send the statements of the block in one trip; their rows can be fetched when it has ended."""
+def together() -> Iterator[None]:
+    """Send the block's statements of this module in one trip; fetch their rows when it has ended.
+
+    An error of any of them is raised at the end of the block.
+    """
     connection.ensure_connection()
     with connection.wrap_database_errors, connection.connection.pipeline():
         yield

@@ -40,7 +40,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="modelversion",
             index=models.Index(
-                fields=["tenant", "model", "stage", "-number"], name="version_of_stage"
+                condition=models.Q(("stage", "None"), _negated=True),
+                fields=["tenant", "model", "stage", "-number"],
+                name="version_of_stage",
             ),
         ),
         migrations.AddConstraint(
