@@ -36,6 +36,7 @@ VERSION = text("version", required=True)
 TAG = (text("key", required=True), text("value"))
 #: What is more than this comes on a further page, however much was asked for.
 ROWS_ON_A_PAGE = 10_000
+BYTES_ON_A_PAGE = 16 * 1024 * 1024
 
 
 # --- registered models ---------------------------------------------------------------------
@@ -407,7 +408,7 @@ def _search(call: Call, listing: Listing) -> HttpResponse:
         raise invalid(str(error)) from None
     after, position = search.after(token.position) if token else ("true", ())
     statement = mlflow_json.page(listing.body, listing.rows, search, after)
-    values = [*search.params, *position, size + 1]
+    values = [*search.params, *position, size + 1, BYTES_ON_A_PAGE]
     scope, found = read_with_token(
         call.credential, statement, values, searching=True, prepare=search.is_common
     )
@@ -421,14 +422,15 @@ def _page(
 ) -> HttpResponse:
     """Answer the first ``size`` rows, and a token for what comes after them."""
     shown = found[:size]
-    parts = []
-    if shown:
-        parts.append(f'"{what}": [{",".join(body for body, _ in shown)}]')
-    if len(found) > size and shown:
+    if not shown:
+        return json_response({})
+    rows = ",".join(body for body, _ in shown).encode()
+    more = b""
+    if len(found) > size or len(rows) >= BYTES_ON_A_PAGE:
         position = orjson.loads(shown[-1][1])
         token = mlflow_search.write_token(scope.tenant_id, query, position)
-        parts.append(f'"next_page_token": "{token}"')
-    return json_response(f"{{{', '.join(parts)}}}".encode())
+        more = b', "next_page_token": "%s"' % token.encode()
+    return json_response(b'{"%s": [%s]%s}' % (what.encode(), rows, more))
 
 
 # --- what a request names ------------------------------------------------------------------

@@ -144,8 +144,17 @@ SELECT {_list(VERSION, f"{_NEWEST} WHERE v.stage = ANY (%s)", _BY_NUMBER)}
 
 
 def page(body: str, rows: str, search: Search, after: str) -> str:
-    """Return the statement for a page: each row's JSON, and its position for a page token."""
-    return (
-        f"SELECT {body}, ({search.position})::text FROM {rows} AND {search.where} AND {after} "
-        f"ORDER BY {search.order_by} LIMIT %s"
-    )
+    """Return the statement for a page: each row's JSON, and its position for a page token.
+
+    The last two values are how many rows come at most, and how many bytes; the row with which the
+    bytes are reached is the last.
+    """
+    return f"""
+SELECT body, position
+  FROM (SELECT body, position,
+               coalesce(sum(octet_length(body)) OVER (
+                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+          FROM (SELECT {body} AS body, ({search.position})::text AS position
+                  FROM {rows} AND {search.where} AND {after}
+                 ORDER BY {search.order_by} LIMIT %s) found) page
+ WHERE before < %s"""

@@ -36,6 +36,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Tagged = RegisteredModel | ModelVersion
 
+#: How many tags, parameters or metrics of one change the log names.
+LOGGED_ENTRIES = 100
 #: PostgreSQL's integers end here.
 HIGHEST_NUMBER = 2**31 - 1
 
@@ -46,6 +48,9 @@ class _Unset(Enum):
 
 #: "Not given", where None means something.
 UNSET: Final = _Unset.UNSET
+
+
+NAME_UNIQUE = "model_name_unique_in_tenant"
 
 
 class NameTaken(ValidationError):
@@ -138,7 +143,9 @@ def register_model(
         with _undone_alone(), together():
             insert(model)
             audit.record("model.registered", model)
-    except IntegrityError:
+    except IntegrityError as error:
+        if NAME_UNIQUE not in str(error):
+            raise
         raise NameTaken(name) from None
     return model
 
@@ -285,6 +292,7 @@ def add_version(
     _check_version_fields(fields)
     if location is None:
         found = sources.resolve(source, run_id=run_id, logged_model_id=logged_model_id)
+        fields |= found.lineage
     else:
         _check_text("location", location, validators.SOURCE_LENGTH)
         found = sources.Source(source, location=location)
@@ -740,8 +748,23 @@ def _apply(row: models.Model, fields: Mapping[str, Any]) -> dict[str, dict[str, 
         if old == value:
             continue
         setattr(row, name, value)
-        before[name], after[name] = _for_audit(old), _for_audit(value)
+        before[name], after[name] = _difference(old, value)
     return {"from": before, "to": after}
+
+
+def _difference(old: Any, new: Any) -> tuple[Any, Any]:
+    """Return what the log keeps of a change: of tags and the like, only those that differ.
+
+    The log is kept for ever, and a small change of a large row must not grow it by the row.
+    """
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return _for_audit(old), _for_audit(new)
+    differing = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    before, after = (
+        {name: _for_audit(side[name]) for name in differing[:LOGGED_ENTRIES] if name in side}
+        for side in (old, new)
+    )
+    return before, after
 
 
 def _for_audit(value: Any) -> Any:

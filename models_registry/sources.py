@@ -7,7 +7,8 @@ Everything else (``s3://…``, ``runs:/…`` of a tracking server elsewhere) is 
 
 import posixpath
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.http.request import split_domain_port, validate_host
 
 from models_registry import artifacts
+from models_registry.mlflow_search import IS_PROMPT
 from models_registry.models import ModelVersion
 from tenants.scope import current_scope
 
@@ -23,6 +25,8 @@ ARTIFACTS = re.compile(
     re.DOTALL,
 )
 USUAL_PORTS = {"http": "80", "https": "443"}
+#: A logged model of a tracking server elsewhere; a registered model's name may begin like that too.
+LOGGED_MODEL = re.compile(r"models:/+m-[^/@]*")
 VERSIONS_FOLDER = "versions/"
 VERSION_FOLDER = re.compile(r"versions/([0-9a-f-]{36})(?:/(.*))?", re.DOTALL)
 #: Decoded as often as this it must not change any more: nobody encodes so often in good faith.
@@ -34,13 +38,15 @@ class Source:
     """A source as it is kept, and what it points at here.
 
     ``folder`` is one of the team's upload area (with ``version``: of that version's files); None
-    for what is elsewhere. ``location`` is where a copied version's own files are, if elsewhere.
+    for what is elsewhere. ``location`` is where a copied version's own files are, if elsewhere, and
+    ``lineage`` the run and the logged model that it was made from.
     """
 
     text: str
     folder: str | None = None
     version: ModelVersion | None = None
     location: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(text: str, *, run_id: str = "", logged_model_id: str = "") -> Source:
@@ -50,8 +56,8 @@ def resolve(text: str, *, run_id: str = "", logged_model_id: str = "") -> Source
         host = parts.netloc.rpartition("@")[2].lower()
     except ValueError:
         raise _bad(text, "it is not a valid address") from None
-    if parts.scheme == "models" and not text.startswith("models:/m-"):
-        return _of_version(text)
+    if parts.scheme == "models" and not LOGGED_MODEL.fullmatch(text):
+        return _of_version(text, {"run_id": run_id, "logged_model_id": logged_model_id})
     path = _path_here(parts.scheme, host, parts.path, text)
     if path is None:
         return Source(text)
@@ -134,7 +140,7 @@ def _has_files(version: ModelVersion | None, folder: str) -> bool:
     return bool(artifacts.files_under(version, folder))
 
 
-def _of_version(text: str) -> Source:
+def _of_version(text: str, said: Mapping[str, str]) -> Source:
     """Resolve ``models:/name/3``, ``…/latest``, ``…/Production`` and ``models:/name@alias``.
 
     As with MLflow nothing in it is percent-encoded, and a name may hold an ``@``.
@@ -153,12 +159,16 @@ def _of_version(text: str) -> Source:
     elif which.lower() != "latest":
         versions = versions.filter(stage=which.title())
     version = versions.select_related("model").first()
-    if version is None:
+    if version is None or version.tags.get(IS_PROMPT) == "true":
         raise _nothing(text)
+    lineage = {"run_id": version.run_id, "logged_model_id": version.logged_model_id}
+    for name, value in said.items():
+        if value and value != lineage[name]:
+            raise _bad(text, "the run_id and model_id must be those of the version that it names")
     kept = f"models:/{version.model.name}/{version.number}"
     if version.files.exists():
-        return Source(kept, "", version)
-    return Source(kept, location=version.location or version.source)
+        return Source(kept, "", version, lineage=lineage)
+    return Source(kept, location=version.location or version.source, lineage=lineage)
 
 
 def _nothing(text: str) -> ValidationError:

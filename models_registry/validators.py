@@ -13,6 +13,8 @@ from django.core.exceptions import ValidationError
 NAME_LENGTH = 256
 KEY_LENGTH = 250
 TAG_VALUE_LENGTH = 100_000
+#: Of all tags, or of all parameters, of one row together.
+TEXTS_LENGTH = 1_000_000
 PARAM_VALUE_LENGTH = 6000
 DESCRIPTION_LENGTH = 5000
 # Rendering is quadratic at worst: the most hostile card of this length takes about a second.
@@ -140,6 +142,11 @@ def validate_texts(values: Mapping[str, str], what: str, length: int) -> None:
         if not isinstance(value, str):
             raise ValidationError(f"The {what} '{key}' is not text.")
         validate_text(value, length, f"The {what} '{key}'")
+    total = sum(len(key) + len(value) for key, value in values.items())
+    if total > TEXTS_LENGTH:
+        raise ValidationError(
+            f"The {what}s have {total:,} characters; together at most {TEXTS_LENGTH:,} are allowed."
+        )
 
 
 def validate_tags(tags: Mapping[str, str]) -> None:

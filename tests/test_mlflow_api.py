@@ -11,7 +11,7 @@ import orjson
 import pytest
 from django.test import override_settings
 
-from models_registry import registry
+from models_registry import mlflow_api, registry
 from models_registry.api import ENDPOINTS
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants import people
@@ -965,3 +965,51 @@ def test_downloads_are_counted(world: World, alice: Api) -> None:
     with tenant_scope(world.alpha):
         counted = ModelVersion.objects.get(model__name="fraud", number=1).downloads.get()
     assert counted.count == 2
+
+
+def test_a_page_ends_where_its_rows_are_large(
+    alice: Api, maker: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much was asked for, the server holds no more at a time, and the rest comes after."""
+    maker(7, tags=[{"key": "k", "value": "x" * 1000}])
+    monkeypatch.setattr(mlflow_api, "BYTES_ON_A_PAGE", 3000)
+    seen, token, pages = [], "", 0
+    while pages < 10:
+        asked = {"filter": "name = 'm'", "max_results": "100", "page_token": token}
+        page = said(alice.get(f"{VERSIONS}/search", **asked))
+        seen += [row["version"] for row in page.get("model_versions", [])]
+        pages += 1
+        token = page.get("next_page_token", "")
+        if not token:
+            break
+    assert sorted(seen) == [str(number) for number in range(1, 8)]
+    assert pages >= 3
+
+
+def test_a_version_of_a_version_keeps_run_and_logged_model(
+    alice: Api, maker: Callable[..., Any]
+) -> None:
+    """As MLflow's own server has it; other ones are refused, and so is a prompt as a source."""
+    run = "0123456789abcdef" * 2
+    maker(1, run_id=run)
+    said(alice.post(f"{MODELS}/create", name="copy"))
+    copied = {"name": "copy", "source": "models:/m/1"}
+    found = said(alice.post(f"{VERSIONS}/create", **copied))["model_version"]
+    assert (found["run_id"], found["source"]) == (run, "models:/m/1")
+    uri = said(alice.get(f"{VERSIONS}/get-download-uri", name="copy", version="1"))
+    assert uri == {"artifact_uri": "s3://b/m"}
+    refused(alice.post(f"{VERSIONS}/create", **copied, run_id="f" * 32), *BAD)
+    prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
+    said(alice.post(f"{MODELS}/create", name="prompt", tags=prompt))
+    said(alice.post(f"{VERSIONS}/create", name="prompt", source="dummy-source", tags=prompt))
+    refused(alice.post(f"{VERSIONS}/create", name="copy", source="models:/prompt/1"), *BAD)
+
+
+def test_a_registered_model_may_be_named_like_a_logged_one(alice: Api) -> None:
+    said(alice.post(f"{MODELS}/create", name="m-fraud"))
+    said(alice.post(f"{VERSIONS}/create", name="m-fraud", source="s3://b/fraud"))
+    said(alice.post(f"{VERSIONS}/create", name="m-fraud", source="models:/m-fraud/1"))
+    uri = said(alice.get(f"{VERSIONS}/get-download-uri", name="m-fraud", version="2"))
+    assert uri == {"artifact_uri": "s3://b/fraud"}
+    logged = {"name": "m-fraud", "source": f"models:/m-{'0' * 32}", "model_id": f"m-{'0' * 32}"}
+    said(alice.post(f"{VERSIONS}/create", **logged))

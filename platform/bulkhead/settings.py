@@ -127,7 +127,7 @@ if not SECRET_KEY:
     SECRET_KEY = kept_secret(DATA_DIR / "secret-key")
 
 ALLOWED_HOSTS = env.words("BULKHEAD_HOSTS", "127.0.0.1,localhost,[::1]")
-ALLOWED_HOSTS.append(SITE.hostname)
+ALLOWED_HOSTS.append(f"[{SITE.hostname}]" if ":" in SITE.hostname else SITE.hostname)
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
 
 # The embedded server is started when a connection is first opened; see bulkhead.postgresql.
@@ -141,7 +141,8 @@ DATABASES = {
 # Tests go through the web role too: the owner makes the test database, `default` reads it.
 DATABASES["default"]["TEST"] = {"MIRROR": "owner"}
 DATABASES["owner"]["TEST"] = {"DEPENDENCIES": []}
-# Where a pooler cannot keep prepared statements (PgBouncer before 1.21), each one is sent whole.
+# Where a pooler cannot keep prepared statements (PgBouncer before 1.22, or with
+# max_prepared_statements 0), each one is sent whole.
 PREPARE_STATEMENTS = env.flag("BULKHEAD_PREPARE_STATEMENTS", True)
 
 INSTALLED_APPS = [
