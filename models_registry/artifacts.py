@@ -88,10 +88,10 @@ def add_file(
     if length is not None and not store().has_room_for(length):
         raise OutOfSpace
     with _uploading(tenant, user, version, path) as upload:
-        received = _Received(tenant, upload, chunks)
+        received = _Received(tenant, upload, chunks, length)
         store().receive(upload.key, received, length)
         if length is not None and received.size != length:
-            raise BrokenUpload(f"{received.size} bytes arrived of {length}.")
+            raise received.broken()
         if digest is not None and received.digest != digest:
             raise BrokenUpload("The bytes that arrived have another SHA-256 than announced.")
         return _keep(tenant, user, upload, received)
@@ -100,10 +100,13 @@ def add_file(
 class _Received:
     """The chunks as they pass by: counted, hashed, and now and then the upload marked as alive."""
 
-    def __init__(self, tenant: Tenant, upload: Upload, chunks: Iterable[bytes]) -> None:
+    def __init__(
+        self, tenant: Tenant, upload: Upload, chunks: Iterable[bytes], length: int | None
+    ) -> None:
         self.tenant = tenant
         self.upload = upload
         self.chunks = chunks
+        self.length = length
         self.size = 0
         self._sum = hashlib.sha256()
 
@@ -112,11 +115,18 @@ class _Received:
         """The SHA-256 of what has passed by."""
         return self._sum.hexdigest()
 
+    def broken(self) -> BrokenUpload:
+        """Return the refusal of more or fewer bytes than were announced."""
+        return BrokenUpload(f"{self.size} bytes arrived of {self.length}.")
+
     def __iter__(self) -> Iterator[bytes]:
         marked = time.monotonic()
         for chunk in self.chunks:
             self._sum.update(chunk)
             self.size += len(chunk)
+            # At once: what sends more than it announced may never end.
+            if self.length is not None and self.size > self.length:
+                raise self.broken()
             yield chunk
             if time.monotonic() - marked > SEEN_EVERY:
                 marked = time.monotonic()
@@ -424,7 +434,7 @@ def complete_parts(
     if not _bucket().complete_parts(upload.key, upload.multipart_id, etags):
         raise BrokenUpload("The store has other parts than those named.")
     size = store().size_of(upload.key) or 0
-    received = _Received(tenant, upload, store().read(upload.key, 0, size))
+    received = _Received(tenant, upload, store().read(upload.key, 0, size), size)
     try:
         for _ in received:
             pass

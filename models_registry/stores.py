@@ -21,6 +21,9 @@ from django.core.files.storage import FileSystemStorage
 CHUNK = 1024 * 1024
 #: What is left free on the disk: the database may live there too.
 RESERVE = 256 * 1024 * 1024
+#: After how many bytes it is asked again whether so much is left: all threads that receive at the
+#: same time write less in between than is kept free.
+ASK_EVERY = 8 * 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -104,8 +107,14 @@ class FolderStorage(FileSystemStorage):
             self._make_folders(path.parent)
             # Without a buffer, since closing would try to write it to a full disk again.
             file = FileIO(path, "xb", opener=_private)
+        unasked = ASK_EVERY
         with file:
             for chunk in chunks:  # whose own errors are not the disk's
+                unasked += len(chunk)
+                if unasked >= ASK_EVERY:
+                    unasked = 0
+                    if not self.has_room_for(len(chunk)):
+                        raise OutOfSpace
                 with _disk_errors():
                     rest = memoryview(chunk)
                     while rest:

@@ -18,7 +18,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from models_registry import artifacts
+from models_registry import artifacts, stores
 from models_registry.artifacts import BrokenUpload, Entry
 from models_registry.errors import Conflict
 from models_registry.models import ArtifactFile, Blob, ModelVersion, RegisteredModel, Upload
@@ -235,6 +235,36 @@ def test_a_full_disk_is_said_and_nothing_stays(world: World) -> None:
                 artifacts.add_file(world.alpha, None, None, "a", chunks)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert count(world.alpha) == (0, 0, 0)
+    assert keys() == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_disk_that_fills_up_while_bytes_arrive_keeps_its_reserve(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        for chunk in breaking_off():
+            sent += len(chunk)
+            if sent > 4 * len(chunk):  # others write as well, and now too little is free
+                monkeypatch.setattr(stores, "RESERVE", 10**18)
+            yield chunk
+
+    with pytest.raises(OutOfSpace):
+        artifacts.add_file(world.alpha, None, None, "a", chunks(), length=20 * 1024 * 1024)
+    assert 4 * 1024 * 1024 < sent <= 4 * 1024 * 1024 + stores.ASK_EVERY
+    assert count(world.alpha) == (0, 0, 0)
+    assert keys() == []
+
+
+@pytest.mark.usefixtures("either_store")
+def test_whoever_sends_more_than_announced_is_cut_off_at_once(world: World) -> None:
+    endless = iter(lambda: b"0123456789", b"")
+    with pytest.raises(BrokenUpload, match="20 bytes arrived of 10"):
+        artifacts.add_file(world.alpha, None, None, "a", endless, length=10)
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
 
