@@ -218,7 +218,8 @@ def delete_model(model: RegisteredModel, *, in_use: bool = False) -> None:
     locked = _lock(model)
     if not (locked.is_archived or in_use):
         raise ValidationError("Archive the model first; only an archived model can be deleted.")
-    versions = locked.versions.count()
+    # Each waits for the file that is being kept, which would wait for the deleting in turn.
+    versions = len(locked.versions.select_for_update().values_list("pk"))
     # The event comes first, while there is a row to name.
     audit.record("model.deleted", locked, changes={"versions": versions})
     locked.delete()
@@ -433,6 +434,7 @@ def finish_version(version: ModelVersion) -> ModelVersion:
     MLmodel names files that are not there.
     """
     locked = _lock(version)
+    _hold_files(locked)
     if locked.status != ModelVersion.Status.PENDING:
         raise ValidationError("The files of this version are complete already.")
     paths = list(locked.files.values_list("path", flat=True))
@@ -491,6 +493,7 @@ def remove_files(version: ModelVersion, path: str) -> int:
 def delete_version(version: ModelVersion, *, with_aliases: bool = False) -> None:
     """Delete a version; raises ValidationError if aliases point at it, unless ``with_aliases``."""
     locked = _lock(version)
+    _hold_files(locked)
     aliases = sorted(alias.name for alias in locked.aliases.all())
     if aliases and not with_aliases:
         raise ValidationError(
@@ -738,6 +741,14 @@ def _lock(row: RowT) -> RowT:
         RegisteredModel.objects.select_for_update().get(pk=row.model_id)
         return ModelVersion.objects.select_related("model").get(pk=row.pk)
     return RegisteredModel.objects.select_for_update().get(pk=row.pk)
+
+
+def _hold_files(version: ModelVersion) -> None:
+    """Let no file of the version come or go until the transaction ends.
+
+    Whoever brings or deletes one shares a lock on the version's row, so this waits for them.
+    """
+    ModelVersion.objects.select_for_update().get(pk=version.pk)
 
 
 def _apply(row: models.Model, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

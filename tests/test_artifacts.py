@@ -18,7 +18,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from models_registry import artifacts, stores
+from models_registry import artifacts, registry, stores
 from models_registry.artifacts import BrokenUpload, Entry
 from models_registry.errors import Conflict
 from models_registry.models import ArtifactFile, Blob, ModelVersion, RegisteredModel, Upload
@@ -383,6 +383,72 @@ def test_a_version_becomes_complete_only_when_a_file_that_is_being_added_is_ther
     file, _ = waits(hold, complete)
     assert isinstance(file, ArtifactFile), file
     assert content(world.alpha, "a", version) == b"1"
+
+
+@committed
+@pytest.mark.usefixtures("folder")
+def test_a_version_is_not_finished_while_its_last_files_are_being_deleted(
+    transactional_db: None,
+) -> None:
+    world = make_world()
+    version = pending_version(world.alpha)
+    add(world.alpha, "dir/a", b"1", version)
+
+    def hold(pause: Callable[[], None]) -> int:
+        with tenant_scope(world.alpha):
+            deleted = artifacts.delete_under(version, "dir")
+            pause()
+        return deleted
+
+    def finish() -> None:
+        with (
+            tenant_scope(world.alpha),
+            pytest.raises(ValidationError, match="no files yet"),
+        ):
+            registry.finish_version(version)
+
+    assert waits(hold, finish) == [1, None]
+    with tenant_scope(world.alpha):
+        version.refresh_from_db()
+    assert version.status == "PENDING"
+
+
+@committed
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_version_is_deleted_after_the_file_that_is_being_added(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Or each would wait for a row that the other holds."""
+    world = make_world()
+    version = pending_version(world.alpha)
+    check = artifacts._check_is_free
+
+    def hold(pause: Callable[[], None]) -> ArtifactFile:
+        checked: list[str] = []
+
+        def check_slowly(*arguments: Any) -> None:
+            check(*arguments)
+            checked.append("once")
+            if len(checked) == 2:  # the first is when the upload begins
+                pause()
+
+        monkeypatch.setattr(artifacts, "_check_is_free", check_slowly)
+        return add(world.alpha, "a", b"1", version)
+
+    def delete() -> None:
+        with tenant_scope(world.alpha):
+            if whole:
+                registry.delete_model(version.model, in_use=True)
+            else:
+                registry.delete_version(version, with_aliases=True)
+
+    file, deleted = waits(hold, delete)
+    assert isinstance(file, ArtifactFile), file
+    assert deleted is None
+    with tenant_scope(world.alpha):
+        assert not ModelVersion.objects.filter(pk=version.pk).exists()
+        assert not ArtifactFile.objects.exists()
 
 
 @committed
