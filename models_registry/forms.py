@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 
 from models_registry import validators
 from models_registry.models import ModelVersion, RegisteredModel
@@ -215,21 +216,33 @@ class PathForm(forms.Form):
 
 
 class EditVersionForm(VersionTextForm):
-    """A change of what is written about a version."""
+    """A change of what is written about a version; a pending one gets its status by finishing."""
 
-    status = forms.ChoiceField(choices=ModelVersion.Status.choices)
+    status = forms.ChoiceField(
+        choices=[
+            (status, status.label)
+            for status in (ModelVersion.Status.READY, ModelVersion.Status.FAILED)
+        ]
+    )
     expected = StampField(required=False)
 
+    def __init__(self, *args: Any, pending: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if pending:
+            del self.fields["status"]
+
     @classmethod
-    def of(cls, version: ModelVersion) -> "EditVersionForm":
-        """Return the form filled with what stands there now."""
+    def of(cls, version: ModelVersion, typed: QueryDict | None = None) -> "EditVersionForm":
+        """Return the form filled with what was ``typed``, or with what stands there now."""
         return cls(
+            typed,
+            pending=version.status == ModelVersion.Status.PENDING,
             initial={
                 "description": version.description,
                 "tags": version.tags,
                 "status": version.status,
                 "expected": version.updated_at,
-            }
+            },
         )
 
 

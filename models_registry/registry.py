@@ -367,7 +367,8 @@ def update_version(
 ) -> ModelVersion:
     """Change what is given of ``version``; with ``expected`` as in ``update_model``.
 
-    Raises ValidationError where it would be PENDING again: what is complete takes no more files.
+    Raises ValidationError where it would be PENDING again: what is complete takes no more files;
+    and where a person gives a PENDING one another status, past what ``finish_version`` checks.
     """
     given = {
         "description": description,
@@ -387,8 +388,16 @@ def update_version(
         raise Conflict("This version was changed meanwhile; look at it again before you save.")
     if status == ModelVersion.Status.PENDING != locked.status:
         raise ValidationError({"status": "A version is pending only until it is complete."})
+    if status is not UNSET and status != locked.status == ModelVersion.Status.PENDING:
+        _check_not_past_finishing()
     _change_version(locked, fields)
     return locked
+
+
+def _check_not_past_finishing() -> None:
+    # FAILED as well: from there it could become READY. Commands copy the status from elsewhere.
+    if current_scope().role is not None:
+        raise ValidationError({"status": "This version is pending: finish it on its files' page."})
 
 
 def _change_version(locked: ModelVersion, fields: Mapping[str, Any]) -> None:

@@ -289,7 +289,7 @@ def edit_version(request: HttpRequest, tenant: str, name: str, number: int) -> H
     """Edit a version's description, tags and status."""
     version = find_version(name, number)
     posted = request.method == "POST"
-    form = EditVersionForm(request.POST) if posted else EditVersionForm.of(version)
+    form = EditVersionForm.of(version, request.POST if posted else None)
     if form.is_valid() and _try(form, registry.update_version, version, **form.cleaned_data):
         messages.success(request, "Saved.")
         return redirect("version", tenant, name, number)

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
@@ -445,6 +446,31 @@ def test_what_is_refused_is_said_in_words(
         assert not Upload.objects.exists()
 
 
+def test_a_pending_version_gets_another_status_by_finishing_alone(world: World, as_: As) -> None:
+    version, carol = pending(world.alpha, world.carol), as_(world.carol)
+    (form,) = [
+        form
+        for form in page_of(carol.get(url("edit_version", 3))).forms
+        if "description" in form.fields
+    ]
+    assert "status" not in form.fields
+    for status in ("READY", "FAILED"):
+        saved = carol.post(url("edit_version", 3), {"status": status, "description": status})
+        assert saved["Location"] == url("version", 3)
+        with member_scope(world.alice, "team_alpha"):
+            with pytest.raises(ValidationError, match="finish it"):
+                registry.update_version(version, status=status)
+            version.refresh_from_db()
+        assert (version.status, version.description) == ("PENDING", status)
+    with tenant_scope(world.alpha):  # a command that copies from elsewhere
+        assert registry.update_version(version, status="READY").status == "READY"
+    for status in ("FAILED", "READY"):
+        carol.post(url("edit_version", 3), {"status": status})
+        with tenant_scope(world.alpha):
+            version.refresh_from_db()
+        assert version.status == status
+
+
 def test_a_complete_version_takes_and_loses_no_files(world: World, as_: As) -> None:
     """L18: whatever is asked of it, and it never becomes pending again."""
     version, carol = give_files(world.alpha, "fraud"), as_(world.carol)
@@ -639,17 +665,27 @@ def test_a_version_is_added_filled_and_finished_by_its_pages(world: World, as_: 
     assert "carol" in history
 
 
+def unfinished(browser: Client) -> list[str]:
+    """Return the uploads that the page of version 3's files says have not ended."""
+    answer = browser.get(url("files", 3))
+    found = [upload.path for upload in answer.context["unfinished"]]
+    assert ("Discard" in page_of(answer).text) == bool(found)
+    return found
+
+
 def test_a_file_that_came_again_whole_makes_up_for_one_that_broke_off(
     world: World, as_: As
 ) -> None:
     version, carol = pending(world.alpha, world.carol), as_(world.carol)
     with tenant_scope(world.alpha):
         Upload.objects.create(version=version, path="big.bin")
-    assert "not ended" in page_of(carol.post(url("finish_version", 3), follow=True)).text or True
+    send(carol, version, "notes.txt", FILES["notes.txt"])
+    refused = carol.post(url("finish_version", 3), follow=True)
+    assert "“big.bin” has not ended" in page_of(refused).text
+    assert unfinished(carol) == ["big.bin"]
     send(carol, version, "big.bin", b"whole")
-    assert (
-        "big.bin</span>" not in carol.get(url("files", 3)).content.decode().split("Discard")[0][:0]
-    )
+    assert paths(version) == ["big.bin", "notes.txt"]
+    assert unfinished(carol) == []
     assert carol.post(url("finish_version", 3))["Location"] == url("version", 3)
 
 
