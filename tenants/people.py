@@ -48,7 +48,7 @@ def add_tenant(tenant: Tenant, *, admin: User | None, actor: User | None = None)
 def update_tenant(tenant: Tenant, *, actor: User | None = None) -> Tenant:
     """Save what was edited of ``tenant`` (its name, contact and description)."""
     fields = ("name", "contact", "description")
-    before = Tenant.objects.select_for_update().values(*fields).get(pk=tenant.pk)
+    before = Tenant.objects.select_for_update(no_key=True).values(*fields).get(pk=tenant.pk)
     tenant.save(update_fields=fields)
     changed = {
         name: getattr(tenant, name) for name in fields if before[name] != getattr(tenant, name)
@@ -72,7 +72,7 @@ def resume_tenant(tenant: Tenant, actor: User | None = None) -> None:
 
 @transaction.atomic
 def _set_status(tenant: Tenant, status: str, action: str, actor: User | None) -> None:
-    locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    locked = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     tenant.status = status
     if locked.status == status:
         return
@@ -110,7 +110,7 @@ def let_in(
     """Make ``user`` a member; ``robots.create_robot`` calls it for a new robot of the team."""
     _keep_robots_below_admins(user, role)
     # The tenant's row orders two who add the same person at the same time.
-    Tenant.objects.select_for_update().get(pk=tenant.pk)
+    Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     membership = Membership(
         tenant=tenant, user=user, role=role, reason=reason, expires_at=expires_at
     )
@@ -188,8 +188,9 @@ def deactivate_user(user: User, actor: User | None = None) -> None:
 
 
 def _lock(membership: Membership) -> Membership:
-    # The tenant's row orders two admins who remove each other at the same time.
-    Tenant.objects.select_for_update().get(pk=membership.tenant_id)
+    # The tenant's row orders two admins who remove each other at the same time. Its key stays
+    # free: a write with a token of the one who goes out asks for it last, and holds the token.
+    Tenant.objects.select_for_update(no_key=True).get(pk=membership.tenant_id)
     return Membership.objects.select_related("tenant__group", "user").get(pk=membership.pk)
 
 

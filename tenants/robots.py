@@ -62,7 +62,7 @@ def create_robot(tenant: Tenant, name: str, role: str, actor: User | None = None
     if errors:
         raise ValidationError(errors)
     # The tenant's row orders two who make a robot of the same name at the same time.
-    Tenant.objects.select_for_update().get(pk=tenant.pk)
+    Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     tokens.check_maker(tenant, role, actor)
     robot = User(username=user_name(tenant, name), robot_of=tenant)
     if User.objects.filter(username=robot.username).exists():

@@ -194,7 +194,8 @@ def _record(token: ApiToken, what: str, actor: User | None) -> None:
         "expires_at": token.expires_at.isoformat(),
     }
     if token.tenant is None:
-        changes |= {"name": token.name, "by": actor.username if actor else "system"}
+        # Not its name: platform admins see these events, and a name may say what a team does.
+        changes["by"] = actor.username if actor else "system"
         audit.record_account(f"token_{what}", token.user, changes=changes)
         return
     with tenant_scope(token.tenant, actor):

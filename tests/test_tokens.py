@@ -1,8 +1,10 @@
 """Tokens and robots: who may make them, what is kept of them, and when they end."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from django.db import IntegrityError, transaction
 from django.test import Client, override_settings
 from django.utils import timezone
 
+from models_registry import registry
+from models_registry.models import RegisteredModel
 from tenants import people, robots, tokens
 from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role, Tenant, User
 from tenants.scope import (
@@ -241,13 +245,14 @@ def test_events_name_the_token_and_never_its_secret(world: World) -> None:
         "expires_at": token.expires_at.isoformat(),
     }
     assert (ended.action, ended.actor_label) == ("token.revoked", "dana")
-    free, other = tokens.create_token(world.gina, "free", scope="read", actor=world.gina)
+    free, other = tokens.create_token(world.gina, "secret project", scope="read", actor=world.gina)
     tokens.revoke_token(free, world.gina)
     account = AccountEvent.objects.filter(action__startswith="token").order_by("id")
-    assert [(e.action, e.user, e.changes["name"], e.changes["by"]) for e in account] == [
-        ("token_created", world.gina, "free", "gina"),
-        ("token_revoked", world.gina, "free", "gina"),
+    assert [(e.action, e.user, e.changes["prefix"], e.changes["by"]) for e in account] == [
+        ("token_created", world.gina, free.prefix, "gina"),
+        ("token_revoked", world.gina, free.prefix, "gina"),
     ]
+    assert not [e for e in account if "secret project" in str(e.__dict__)]
     for event in (made, ended, *account):
         assert secret not in str(event.__dict__)
         assert other not in str(event.__dict__)
@@ -552,6 +557,32 @@ def test_tokens_and_robots_made_at_the_same_time() -> None:
     before = AccountEvent.objects.count()
     at_once(*[lambda: tokens.revoke_token(ApiToken.objects.get(pk=token.pk), world.gina)] * 3)
     assert AccountEvent.objects.count() == before + 1
+
+
+@committed
+def test_a_member_is_put_out_while_a_token_of_theirs_writes() -> None:
+    """The write ends, then the token; or each would wait for a row that the other holds."""
+    world = make_world()
+    _, secret = tokens.create_token(world.gina, "x", scope="write", tenant=world.gamma)
+    credential = tokens.credential(secret)
+    assert credential is not None
+    membership = Membership.objects.get(user=world.gina, tenant=world.gamma)
+    written = Event()
+
+    def write() -> None:
+        with token_scope(credential):
+            registry.register_model("late")
+            written.set()
+            time.sleep(0.5)
+
+    def put_out() -> None:
+        assert written.wait(30)
+        people.remove_member(membership, world.hugo)
+
+    assert at_once(write, put_out) == [None, None]
+    assert is_dead(secret)
+    with tenant_scope(world.gamma):
+        assert RegisteredModel.objects.filter(name="late").exists()
 
 
 def test_a_new_key_of_the_installation_ends_every_token(world: World) -> None:
