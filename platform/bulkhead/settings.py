@@ -241,6 +241,8 @@ CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "bulkhead_cache",
+        # Somebody with many addresses must not push out the counts of the others.
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
     }
 }
 
