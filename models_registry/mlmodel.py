@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -66,7 +67,8 @@ class Column:
 class MLModel:
     """What an MLmodel says; ``folder`` is where it lies in its version ('' for the root).
 
-    ``size`` is the model's, in bytes, as the file says it. ``problems`` are sentences.
+    ``size`` is the model's, in bytes, as the file says it. ``more_requirements`` says that the
+    file has more of them than are looked at. ``problems`` are sentences.
     """
 
     folder: str = ""
@@ -76,6 +78,7 @@ class MLModel:
     facts: list[tuple[str, str]] = field(default_factory=list)
     signature: dict[str, list[Column]] = field(default_factory=dict)
     requirements: list[str] = field(default_factory=list)
+    more_requirements: bool = False
     named: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -115,7 +118,9 @@ def of_version(version: ModelVersion) -> MLModel | None:
         described = read(_bytes_of(chosen), folder)
         requirements = by_path.get(posixpath.join(folder, REQUIREMENTS))
         if requirements is not None:
-            described.requirements = _requirements(_bytes_of(requirements))
+            lines = _requirements(_bytes_of(requirements))
+            described.requirements = lines[:AT_MOST]
+            described.more_requirements = len(lines) > AT_MOST
     except StoreUnavailable:
         return MLModel(folder, problems=["The store of files does not answer; try again later."])
     return described
@@ -203,8 +208,9 @@ def _size(value: Any) -> int | None:
 
 
 def _requirements(content: bytes) -> list[str]:
+    """Return the first lines that are not empty, one more than are looked at."""
     lines = content[:LENGTH].decode(errors="replace").splitlines()
-    return [_text(line.strip()) for line in lines if line.strip()]
+    return [_text(line.strip()) for line in islice(filter(str.strip, lines), AT_MOST + 1)]
 
 
 def _text(value: Any) -> str:

@@ -256,7 +256,11 @@ def test_requirements_are_read_from_beside_it(world: World) -> None:
     found = described(world, files)
     assert found is not None
     assert found.requirements[:4] == ["# comment", "scikit-learn==1.7.2", "numpy", "\ufffd"]
-    assert len(found.requirements) == 504
+    assert (len(found.requirements), found.more_requirements) == (mlmodel.AT_MOST, True)
+    files["m/requirements.txt"] = b"x\n" * mlmodel.AT_MOST
+    found = described(world, files)
+    assert found is not None
+    assert (len(found.requirements), found.more_requirements) == (mlmodel.AT_MOST, False)
 
 
 def test_bytes_that_are_gone_are_a_problem_in_words(world: World) -> None:
