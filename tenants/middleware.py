@@ -2,23 +2,36 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from allauth.account.adapter import get_adapter
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    UnreadablePostError,
+)
 from django.urls import Resolver404, resolve
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from tenants.access import is_platform_admin, let_send, policy_of
 from tenants.context import my_teams
+from tenants.models import User
 from tenants.scope import NotAMember, acting_from, member_scope, scope_or_none
 
 # What cannot be a slug is never asked of the database, which takes no NUL for an answer.
 TEAM_PATH = re.compile(r"/t/([a-z0-9_-]{1,40})/")
 ADMIN_PATH = "/admin/"
+
+#: The types of bodies that are read as forms.
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 #: The session's key for the team that a platform admin has chosen inside the Django admin.
 ADMIN_TEAM = "admin_team"
@@ -51,15 +64,22 @@ class TenantMiddleware:
     def _in_team(self, request: HttpRequest, slug: str) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
+        perm = perm_to_send(request)
         try:
+            if perm is not None and _may(request.user, slug, perm):
+                let_send(request, perm)
+                return self.get_response(request)
+            # Before the scope: a body may take hours to arrive, and a transaction is not to wait.
+            if not read_form(request):
+                return HttpResponse(
+                    "This is more than a form may hold.\n",
+                    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    content_type="text/plain",
+                )
             with member_scope(request.user, slug):
-                perm = perm_to_send(request)
-                if perm is None or not request.user.has_perm(perm):
-                    return self.get_response(request)
+                return self.get_response(request)
         except NotAMember:
             raise Http404 from None
-        let_send(request, perm)
-        return self.get_response(request)
 
     def _in_admin(self, request: HttpRequest) -> HttpResponseBase:
         """Let a platform admin act for one of their own teams; without one no scope is open."""
@@ -84,6 +104,26 @@ class TenantMiddleware:
         """Roll back what the view did: Django turns its exception into a page before we see it."""
         if scope_or_none() is not None:
             transaction.set_rollback(True)
+
+
+def _may(user: User, slug: str, perm: str) -> bool:
+    with member_scope(user, slug):
+        return user.has_perm(perm)
+
+
+def read_form(request: HttpRequest) -> bool:
+    """Read the form in the request's body, if there is one; False if it is too large to be read.
+
+    The check of its origin would read it later, wherever that is. What is no form nobody reads.
+    """
+    if request.method != "POST" or request.content_type not in FORMS:
+        return True
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return False
+    with suppress(UnreadablePostError):  # it broke off; what is missing is refused later
+        _ = request.POST
+    return True
 
 
 def perm_to_send(request: HttpRequest) -> str | None:

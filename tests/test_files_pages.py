@@ -15,17 +15,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
 from django.http import Http404
 from django.test import Client, RequestFactory
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
@@ -507,6 +510,62 @@ def test_without_a_script_a_form_sends_files_one_by_one(world: World, as_: As) -
     bad = {"chosen": SimpleUploadedFile("x", b"x"), "folder": "../up"}
     assert "was not kept" in page_of(carol.post(url("upload", 3), bad, follow=True)).text
     assert len(paths(version)) == 2
+
+
+class Watched(BytesIO):
+    """A body that notes whether a scope, and so a transaction, is open while it arrives."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.open: set[bool] = set()
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read on."""
+        self.open.add(scope_or_none() is not None)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("who", ["bob", "carol"])
+@pytest.mark.parametrize("page", ["upload", "finish_version", "edit_version"])
+@pytest.mark.parametrize("kind", [MULTIPART_CONTENT, "application/x-www-form-urlencoded"])
+def test_no_transaction_waits_for_a_form_to_arrive(
+    world: World, as_: As, who: str, page: str, kind: str
+) -> None:
+    pending(world.alpha, world.carol)
+    browser, token = as_(getattr(world, who)), "x" * 32
+    browser.handler.enforce_csrf_checks = True
+    browser.cookies["csrftoken"] = token
+    typed = {"csrfmiddlewaretoken": token, "description": "typed"}
+    form = kind == MULTIPART_CONTENT
+    content = encode_multipart(BOUNDARY, typed) if form else urlencode(typed).encode()
+    body = Watched(content)
+    more = {"wsgi.input": body, "CONTENT_LENGTH": str(len(content))}
+    answer = browser.generic("POST", url(page, 3), content, kind, **more)  # type: ignore[arg-type]
+    assert answer.status_code == (302 if who == "carol" else 403)
+    assert body.open == {False}
+
+
+def test_a_body_larger_than_forms_is_refused_but_where_files_go(world: World, as_: As) -> None:
+    version, carol = pending(world.alpha, world.carol), as_(world.carol)
+    large = b"x" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+
+    def typed() -> dict[str, Any]:
+        return {"chosen": SimpleUploadedFile("large", large), "description": "typed"}
+
+    assert carol.post(url("upload", 3), typed())["Location"] == url("files", 3)
+    assert paths(version) == ["large"]
+    refused = carol.post(url("edit_version", 3), typed())
+    assert refused.status_code == 413
+    assert as_(world.bob).post(url("upload", 3), typed()).status_code == 413
+    with tenant_scope(world.alpha):
+        version.refresh_from_db()
+    assert version.description == ""
+    foreign, nowhere = (
+        as_(world.carol).post(f"/t/{slug}/models/x/edit/", typed())
+        for slug in ("team_gamma", "no_such_team")
+    )
+    assert (foreign.status_code, foreign.content) == (413, refused.content)
+    assert nowhere.content == foreign.content
 
 
 @committed
