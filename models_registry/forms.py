@@ -282,6 +282,7 @@ class DeleteForm(forms.Form):
 #: Which models a list shows: the word in the URL, what people read.
 SHOWS = [
     ("active", "Active"),
+    ("prompts", "Prompts"),
     ("starred", "Starred by me"),
     ("archived", "Archived"),
     ("all", "All"),

@@ -25,6 +25,7 @@ from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
 from models_registry import artifacts
+from models_registry.mlflow_search import IS_PROMPT
 from models_registry.models import (
     Alias,
     ArtifactFile,
@@ -89,10 +90,16 @@ class ModelFilter:
 
 
 def models_like(chosen: ModelFilter) -> QuerySet[RegisteredModel]:
-    """Return the acting tenant's models that ``chosen`` lets through, unsorted."""
+    """Return the acting tenant's models that ``chosen`` lets through, unsorted.
+
+    MLflow keeps prompts as models; the active ones have a list of their own.
+    """
     models = RegisteredModel.objects.all()
-    if chosen.show in {"active", "archived"}:
-        models = models.filter(archived_at__isnull=chosen.show == "active")
+    prompt = Q(tags__contains={IS_PROMPT: "true"})
+    if chosen.show in {"active", "prompts"}:
+        models = models.filter(prompt if chosen.show == "prompts" else ~prompt)
+    if chosen.show in {"active", "archived", "prompts"}:
+        models = models.filter(archived_at__isnull=chosen.show != "archived")
     elif chosen.show == "starred":
         models = models.filter(_starred())
     for key in FACETS:

@@ -231,6 +231,7 @@ def library(world: World) -> World:
         registry.add_version(churn)
         registry.set_alias(churn, "production", 1)
         registry.archive_model(registry.register_model("old"))
+        registry.register_model("greet", tags={"mlflow.prompt.is_prompt": "true"})
         registry.star(digits, True)
     return world
 
@@ -260,7 +261,9 @@ FOUND = {
     "owner=gina": set(),
     "alias=production": {"churn"},
     "show=archived": {"old"},
-    "show=all": {"churn", "wine", "digits", "old"},
+    "show=prompts": {"greet"},
+    "show=prompts&q=churn": set(),
+    "show=all": {"churn", "wine", "digits", "old", "greet"},
     "show=starred": {"digits"},
     "show=nonsense&sort=nonsense": {"churn", "wine", "digits"},
     "unknown=1": {"churn", "wine", "digits"},
