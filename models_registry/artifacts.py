@@ -12,10 +12,10 @@ puts right.
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from django.contrib.postgres.aggregates import BoolOr
@@ -31,14 +31,18 @@ from models_registry.errors import Conflict
 from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
 from models_registry.stores import OutOfSpace, Store, StoreUnavailable
 from models_registry.validators import validate_path
-from tenants.models import Tenant, User
-from tenants.scope import tenant_scope
+from tenants.access import require
+from tenants.models import Tenant
+from tenants.scope import Scope, tenant_scope
 
 if TYPE_CHECKING:
     from models_registry.buckets import BucketStorage
 
 #: How often, in seconds, an upload says that it is still running.
 SEEN_EVERY = 10
+#: Opens the sender's scope: again and again, so that who loses the right to it is noticed.
+Acting = Callable[[], AbstractContextManager[Scope]]
+ADD = "models_registry.add_modelversion"
 
 
 class BrokenUpload(Exception):
@@ -68,8 +72,7 @@ def sends_directly() -> bool:
 
 
 def add_file(
-    tenant: Tenant,
-    user: User | None,
+    acting: Acting,
     version: ModelVersion | None,
     path: str,
     chunks: Iterable[bytes],
@@ -79,31 +82,33 @@ def add_file(
 ) -> ArtifactFile:
     """Store what ``chunks`` bring as a file of ``version``, or of the upload area (None).
 
-    Call it outside any transaction, and answer for the right to write. A file that is there under
-    the same path is replaced. ``length`` (bytes) and ``digest`` (SHA-256, hexadecimal) are what
-    the sender announced: BrokenUpload if they are wrong. Raises ValidationError for a bad path and
-    for a version that takes no files any more, OutOfSpace and StoreUnavailable.
+    Call it outside any transaction. ``acting`` opens the sender's scope, which is asked for the
+    right to write at the beginning, now and then, and when all bytes are there. A file that is
+    there under the same path is replaced. ``length`` (bytes) and ``digest`` (SHA-256, hexadecimal)
+    are what the sender announced: BrokenUpload if they are wrong. Raises ValidationError for a bad
+    path and for a version that takes no files any more, PermissionDenied and what ``acting``
+    raises, OutOfSpace and StoreUnavailable.
     """
     validate_path(path)
     if length is not None and not store().has_room_for(length):
         raise OutOfSpace
-    with _uploading(tenant, user, version, path) as upload:
-        received = _Received(tenant, upload, chunks, length)
+    with _uploading(acting, version, path) as upload:
+        received = _Received(acting, upload, chunks, length)
         store().receive(upload.key, received, length)
         if length is not None and received.size != length:
             raise received.broken()
         if digest is not None and received.digest != digest:
             raise BrokenUpload("The bytes that arrived have another SHA-256 than announced.")
-        return _keep(tenant, user, upload, received)
+        return _keep(acting, upload, received)
 
 
 class _Received:
     """The chunks as they pass by: counted, hashed, and now and then the upload marked as alive."""
 
     def __init__(
-        self, tenant: Tenant, upload: Upload, chunks: Iterable[bytes], length: int | None
+        self, acting: Acting, upload: Upload, chunks: Iterable[bytes], length: int | None
     ) -> None:
-        self.tenant = tenant
+        self.acting = acting
         self.upload = upload
         self.chunks = chunks
         self.length = length
@@ -130,34 +135,44 @@ class _Received:
             yield chunk
             if time.monotonic() - marked > SEEN_EVERY:
                 marked = time.monotonic()
-                _mark_as_seen(self.tenant, self.upload)
+                _mark_as_seen(self.acting, self.upload)
 
 
 @contextmanager
-def _uploading(
-    tenant: Tenant, user: User | None, version: ModelVersion | None, path: str
-) -> Iterator[Upload]:
+def _writing(acting: Acting) -> Iterator[Scope]:
+    """Act for the sender, who must have the right to write at this moment."""
+    with acting() as scope:
+        require(ADD)
+        yield scope
+
+
+@contextmanager
+def _uploading(acting: Acting, version: ModelVersion | None, path: str) -> Iterator[Upload]:
     """Keep a row of the upload until it has become a file; after a failure clear it away."""
-    upload = _begin(tenant, user, version, path)
+    upload = _begin(acting, version, path)
     try:
         yield upload
     except BaseException:
-        _give_up(tenant, upload)
+        _give_up(upload)
         raise
 
 
-def _begin(
-    tenant: Tenant, user: User | None, version: ModelVersion | None, path: str, **fields: Any
-) -> Upload:
-    with tenant_scope(tenant, user):
+def _begin(acting: Acting, version: ModelVersion | None, path: str) -> Upload:
+    with _writing(acting) as scope:
         _check_takes_files(version)
         _check_is_free(version, path)
-        upload: Upload = Upload.objects.create(version=version, path=path, user=user, **fields)
+        # The team comes along, since giving up may have to do without the sender's scope.
+        upload: Upload = Upload.objects.create(
+            tenant=Tenant.objects.get(pk=scope.tenant_id),
+            version=version,
+            path=path,
+            user_id=scope.user_id,
+        )
     return upload
 
 
-def _mark_as_seen(tenant: Tenant, upload: Upload) -> None:
-    with tenant_scope(tenant):
+def _mark_as_seen(acting: Acting, upload: Upload) -> None:
+    with _writing(acting):
         if not Upload.objects.filter(pk=upload.pk).update(seen_at=timezone.now()):
             raise _given_up()
 
@@ -166,22 +181,27 @@ def _given_up() -> Conflict:
     return Conflict("This upload was given up meanwhile; begin it again.")
 
 
-def _give_up(tenant: Tenant, upload: Upload) -> None:
+def _give_up(upload: Upload) -> None:
     """Clear away what arrived; what cannot be, now, ``collect_garbage`` finds."""
     with suppress(StoreUnavailable):
         store().clear(upload.key)
-    with suppress(DatabaseError), tenant_scope(tenant):
+    with suppress(DatabaseError), tenant_scope(upload.tenant):
         Upload.objects.filter(pk=upload.pk).delete()
 
 
-def _keep(tenant: Tenant, user: User | None, upload: Upload, received: _Received) -> ArtifactFile:
-    """Make the received bytes a file, in one short transaction."""
-    with tenant_scope(tenant, user):
+def _keep(acting: Acting, upload: Upload, received: _Received) -> ArtifactFile:
+    """Make the received bytes a file, in one transaction.
+
+    It is short with a folder. A bucket copies the bytes inside it, for minutes if they are many;
+    meanwhile it holds the version (shared: others add files to it, nobody completes it), the
+    upload's row and the digest, so that nobody deletes the bytes before a row names them.
+    """
+    with _writing(acting) as scope:
         _check_takes_files(upload.version)
         _check_is_free(upload.version, upload.path)
         if not Upload.objects.select_for_update().filter(pk=upload.pk).exists():
             raise _given_up()
-        lock_digest(tenant.pk, received.digest)
+        lock_digest(scope.tenant_id, received.digest)
         blob = _put(upload, received)
         file = _write_row(upload, blob)
         Upload.objects.filter(pk=upload.pk).delete()
@@ -402,18 +422,18 @@ def presigned_url(file: ArtifactFile | Blob, filename: str, seconds: int = 15 * 
 
 
 def begin_parts(
-    tenant: Tenant, user: User | None, version: ModelVersion | None, path: str, count: int
+    acting: Acting, version: ModelVersion | None, path: str, count: int
 ) -> tuple[Upload, list[str]]:
     """Begin an upload whose parts the client sends to the store; return where to send them.
 
-    As ``add_file``, call it outside any transaction and answer for the right to write.
+    As ``add_file``, call it outside any transaction; it asks for the right to write.
     """
     validate_path(path)
     if not 1 <= count <= PARTS:
         raise ValidationError(f"An upload has 1 to {PARTS:,} parts.")
-    with _uploading(tenant, user, version, path) as upload:
+    with _uploading(acting, version, path) as upload:
         upload.multipart_id = _bucket().begin_parts(upload.key)
-        with tenant_scope(tenant, user):
+        with _writing(acting):
             upload.save(update_fields=["multipart_id"])
     urls = [
         _bucket().part_url(upload.key, upload.multipart_id, number, UPLOAD_SECONDS)
@@ -423,29 +443,30 @@ def begin_parts(
 
 
 def complete_parts(
-    tenant: Tenant, user: User | None, upload: Upload, etags: Sequence[tuple[int, str]]
+    acting: Acting, upload: Upload, etags: Sequence[tuple[int, str]]
 ) -> ArtifactFile:
     """Make a file of the parts; the bytes are read back once for their SHA-256.
 
-    Raises BrokenUpload where the store has other parts than those with these ``etags``; the
-    upload can then be completed otherwise, or given up.
+    ``upload`` comes with its tenant; the right to write is asked for as ``add_file`` does. Raises
+    BrokenUpload where the store has other parts than those with these ``etags``; the upload can
+    then be completed otherwise, or given up.
     """
-    _mark_as_seen(tenant, upload)
+    _mark_as_seen(acting, upload)
     if not _bucket().complete_parts(upload.key, upload.multipart_id, etags):
         raise BrokenUpload("The store has other parts than those named.")
     size = store().size_of(upload.key) or 0
-    received = _Received(tenant, upload, store().read(upload.key, 0, size), size)
+    received = _Received(acting, upload, store().read(upload.key, 0, size), size)
     try:
         for _ in received:
             pass
-        return _keep(tenant, user, upload, received)
+        return _keep(acting, upload, received)
     except BaseException:
-        _give_up(tenant, upload)
+        _give_up(upload)
         raise
 
 
-def abort_parts(tenant: Tenant, upload: Upload) -> None:
+def abort_parts(acting: Acting, upload: Upload) -> None:
     """Give up an upload in parts, and delete those that have arrived."""
     store().clear(upload.key)
-    with tenant_scope(tenant):
+    with _writing(acting):
         Upload.objects.filter(pk=upload.pk).delete()

@@ -5,7 +5,9 @@ A file is bytes of unknown origin: it is shown as text or not at all, and sent t
 
 import posixpath
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -32,8 +34,7 @@ from models_registry.stores import CHUNK, OutOfSpace, StoreUnavailable
 from models_registry.validators import validate_path
 from models_registry.views import find_version
 from tenants.access import member, receives_bytes, require
-from tenants.models import Tenant, User
-from tenants.scope import NotAMember, member_scope
+from tenants.scope import NotAMember, Scope, member_scope
 
 #: How much of a file is shown, in bytes.
 PREVIEW = 64 * 1024
@@ -42,7 +43,7 @@ PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)
 #: How much of a refused upload is read all the same, in bytes: before its end a browser would not
 #: hear the answer.
 READ_OF_REFUSED = 64 * 1024 * 1024
-ADD = "models_registry.add_modelversion"
+ADD = artifacts.ADD
 
 
 # --- looking at files ----------------------------------------------------------------------
@@ -186,20 +187,26 @@ def _as_text(content: bytes, *, cut: bool) -> str | None:
 
 
 @dataclass(frozen=True)
-class Sender:
-    """Who sends files, to which version: what is left of the scope when the bytes arrive."""
+class Destination:
+    """Where files go: what opens the sender's scope, and the version that takes them."""
 
-    tenant: Tenant
-    user: User
+    acting: artifacts.Acting
     version: ModelVersion
 
 
-def _sender(request: HttpRequest, team: str, name: str, number: int) -> Sender:
-    user: Any = request.user
+def _destination(request: HttpRequest, team: str, name: str, number: int) -> Destination:
+    acting = partial(_acting, request.user, team)
+    with acting():
+        require(ADD)
+        return Destination(acting, find_version(name, number))
+
+
+@contextmanager
+def _acting(user: Any, team: str) -> Iterator[Scope]:
+    """Act for the team as its member ``user``; raises Http404 for who is none any more."""
     try:
-        with member_scope(user, team):
-            require(ADD)
-            return Sender(Tenant.objects.get(slug=team), user, find_version(name, number))
+        with member_scope(user, team) as scope:
+            yield scope
     except NotAMember:  # until a moment ago
         raise Http404 from None
 
@@ -213,13 +220,13 @@ def upload_file(
 
     The body is the file, as application/octet-stream; it is read in pieces.
     """
-    sender = _sender(request, tenant, name, number)
+    destination = _destination(request, tenant, name, number)
     if request.content_type != "application/octet-stream":
         status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         return JsonResponse({"error": "Send the file as application/octet-stream."}, status=status)
     length = int(request.META.get("CONTENT_LENGTH") or 0)
     try:
-        kept = _keep(sender, path, _pieces(request), length)
+        kept = _keep(destination, path, _pieces(request), length)
     except Refused as refused:
         _read_on(request)
         return JsonResponse({"error": str(refused)}, status=refused.status)
@@ -230,7 +237,7 @@ def upload_file(
 @require_POST
 def upload(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
     """Keep the file of a form: how browsers without JavaScript send files, one by one."""
-    sender = _sender(request, tenant, name, number)
+    destination = _destination(request, tenant, name, number)
     form = UploadForm(request.POST, request.FILES)
     if not form.is_valid():
         messages.error(request, "Choose a file.")
@@ -238,7 +245,7 @@ def upload(request: HttpRequest, tenant: str, name: str, number: int) -> HttpRes
     chosen = form.cleaned_data["chosen"]
     path = posixpath.join(form.cleaned_data["folder"].strip("/"), chosen.name)
     try:
-        _keep(sender, path, chosen.chunks(CHUNK), chosen.size)
+        _keep(destination, path, chosen.chunks(CHUNK), chosen.size)
     except Refused as refused:
         messages.error(request, f"“{path}” was not kept. {refused}")
     else:
@@ -254,11 +261,13 @@ class Refused(Exception):
         super().__init__(words)
 
 
-def _keep(sender: Sender, path: str, pieces: Iterable[bytes], length: int) -> ArtifactFile:
+def _keep(
+    destination: Destination, path: str, pieces: Iterable[bytes], length: int
+) -> ArtifactFile:
     """Add a file, outside any transaction; raises Refused."""
     try:
         return artifacts.add_file(
-            sender.tenant, sender.user, sender.version, path, pieces, length=length
+            destination.acting, destination.version, path, pieces, length=length
         )
     except ValidationError as error:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(error.messages)) from None

@@ -11,7 +11,9 @@ import mimetypes
 import posixpath
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -41,9 +43,8 @@ from models_registry.models import Blob, ModelVersion, Upload
 from models_registry.stores import CHUNK
 from models_registry.validators import validate_path
 from tenants.access import require
-from tenants.models import Tenant, User
 from tenants.rls import TENANT
-from tenants.scope import Scope, read_with_token, tenant_scope
+from tenants.scope import Scope, read_with_token
 
 ARTIFACTS = "2.0/mlflow-artifacts/artifacts"
 PARTS = "2.0/mlflow-artifacts/mpu"
@@ -301,36 +302,31 @@ def _part(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
 # --- writing -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Who may write where: what is left of the scope when the bytes begin to arrive."""
-
-    tenant: Tenant
-    user: User
-    version: ModelVersion | None
-
-
-def _writer(call: Call, where: Place) -> Writer:
+@contextmanager
+def _writing(call: Call, where: Place) -> Iterator[Scope]:
+    """Act for the sender, whose team ``where`` must be in and who must have the right to write."""
     with writing(call) as scope:
         where.check(scope)
-        require("models_registry.add_modelversion")
-        return Writer(
-            Tenant.objects.get(pk=scope.tenant_id),
-            User.objects.get(pk=scope.user_id or 0),
-            where.version(),
-        )
+        require(artifacts.ADD)
+        yield scope
+
+
+def _destination(call: Call, where: Place) -> tuple[artifacts.Acting, ModelVersion | None]:
+    """Return what opens the sender's scope, and the version that takes files there."""
+    acting = partial(_writing, call, where)
+    with acting():
+        return acting, where.version()
 
 
 @endpoint("PUT", f"{ARTIFACTS}/")
 def upload(call: Call) -> HttpResponse:
     """Store the body as a file; one that is there is replaced."""
     where = place(call.rest)
-    writer = _writer(call, where)
+    acting, version = _destination(call, where)
     length = _length(call.request)
     artifacts.add_file(
-        writer.tenant,
-        writer.user,
-        writer.version,
+        acting,
+        version,
         where.path,
         _chunks(call.request, length),
         length=length,
@@ -386,9 +382,7 @@ def _digest(request: HttpRequest) -> str | None:
 def delete(call: Call) -> HttpResponse:
     """Delete a file or a folder of the upload area, or of a version that is PENDING."""
     where = place(call.rest)
-    with writing(call) as scope:
-        where.check(scope)
-        require("models_registry.add_modelversion")
+    with _writing(call, where):
         if not artifacts.delete_under(where.version(), where.path):
             raise where.missing()
     return json_response({})
@@ -433,11 +427,9 @@ def create_parts(call: Call) -> HttpResponse:
     _only_directly(call, "Multipart upload")
     said = read(call.request, text("path", required=True), Field("num_parts", "integer"))
     where = _folder_and_name(call, said)
-    writer = _writer(call, where)
+    acting, version = _destination(call, where)
     count = 1 if said["num_parts"] is None else said["num_parts"]
-    upload, urls = artifacts.begin_parts(
-        writer.tenant, writer.user, writer.version, where.path, count
-    )
+    upload, urls = artifacts.begin_parts(acting, version, where.path, count)
     credentials = [
         {"url": url, "part_number": number, "headers": {}} for number, url in enumerate(urls, 1)
     ]
@@ -455,10 +447,8 @@ def complete_parts(call: Call) -> HttpResponse:
         Field("parts", "objects"),
     )
     where = _folder_and_name(call, said)
-    writer = _writer(call, where)
-    artifacts.complete_parts(
-        writer.tenant, writer.user, _upload(writer, where, said["upload_id"]), _parts(said["parts"])
-    )
+    upload = _upload(call, where, said["upload_id"])
+    artifacts.complete_parts(partial(_writing, call, where), upload, _parts(said["parts"]))
     return json_response({})
 
 
@@ -468,18 +458,19 @@ def abort_parts(call: Call) -> HttpResponse:
     _only_directly(call, "Multipart upload")
     said = read(call.request, text("path", required=True), text("upload_id", required=True))
     where = _folder_and_name(call, said)
-    writer = _writer(call, where)
-    artifacts.abort_parts(writer.tenant, _upload(writer, where, said["upload_id"]))
+    upload = _upload(call, where, said["upload_id"])
+    artifacts.abort_parts(partial(_writing, call, where), upload)
     return json_response({})
 
 
-def _upload(writer: Writer, where: Place, upload_id: str) -> Upload:
+def _upload(call: Call, where: Place, upload_id: str) -> Upload:
     """Return the team's upload in parts of this id and path; raises ApiError."""
-    with tenant_scope(writer.tenant, writer.user):
+    with _writing(call, where):
         found = (
-            Upload.objects.filter(pk=_id(upload_id), version=writer.version)
+            Upload.objects.filter(pk=_id(upload_id), version=where.version())
             .filter(path=where.path)
             .exclude(multipart_id="")
+            .select_related("tenant")
             .first()
         )
     if found is None:

@@ -10,7 +10,7 @@ each version waits as PENDING until all of its own are there.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -520,7 +520,8 @@ class Importer:
         """Copy one file, and return why it could not be, or ''."""
         chunks = self._server.download(f"{folder.path}/{path}")
         try:
-            artifacts.add_file(tenant, None, row, path, chunks, length=folder.sizes[path])
+            acting = partial(tenant_scope, tenant)
+            artifacts.add_file(acting, row, path, chunks, length=folder.sizes[path])
         except Unreachable:
             raise
         except ValidationError as error:

@@ -7,6 +7,7 @@ carries the word CANARY, which nobody else may ever see.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -129,7 +130,9 @@ def give_files(
         status, version.status = version.status, ModelVersion.Status.PENDING
         version.save()
     for path, content in files.items():
-        artifacts.add_file(tenant, owner, version, path, [content], length=len(content))
+        artifacts.add_file(
+            partial(tenant_scope, tenant, owner), version, path, [content], length=len(content)
+        )
     with tenant_scope(tenant):
         version.status = status
         version.save()

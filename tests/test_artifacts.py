@@ -36,7 +36,9 @@ def add(
 ) -> ArtifactFile:
     """Add a file, in pieces of 3 bytes."""
     pieces = (content[at : at + 3] for at in range(0, len(content), 3))
-    return artifacts.add_file(tenant, None, version, path, pieces, length=len(content))
+    return artifacts.add_file(
+        partial(tenant_scope, tenant), version, path, pieces, length=len(content)
+    )
 
 
 def content(tenant: Tenant, path: str, version: ModelVersion | None = None) -> bytes | None:
@@ -83,7 +85,7 @@ def test_what_goes_in_comes_out(world: World, size: int) -> None:
 @pytest.mark.usefixtures("either_store")
 def test_more_than_one_part_of_a_bucket_comes_out_too(world: World) -> None:
     piece = bytes(range(256)) * 4096
-    file = artifacts.add_file(world.alpha, None, None, "big", [piece] * 21)
+    file = artifacts.add_file(partial(tenant_scope, world.alpha), None, "big", [piece] * 21)
     assert b"".join(artifacts.open_file(file)) == piece * 21
     assert b"".join(artifacts.open_file(file, 2**20 - 2, 2**20 + 3)) == b"\xfe\xff\x00\x01\x02"
 
@@ -145,7 +147,7 @@ def test_a_version_that_becomes_complete_meanwhile_takes_nothing(world: World) -
             ModelVersion.objects.filter(pk=version.pk).update(status="READY")
 
     with pytest.raises(ValidationError, match="complete"):
-        artifacts.add_file(world.alpha, None, version, "a", chunks())
+        artifacts.add_file(partial(tenant_scope, world.alpha), version, "a", chunks())
     assert count(world.alpha) == (0, 0, 0)
 
 
@@ -185,17 +187,32 @@ def breaking_off() -> Iterator[bytes]:
 @pytest.mark.usefixtures("either_store")
 def test_an_upload_that_breaks_off_leaves_nothing(world: World) -> None:
     with pytest.raises(Stop):
-        artifacts.add_file(world.alpha, world.carol, None, "a", breaking_off())
+        artifacts.add_file(
+            partial(tenant_scope, world.alpha, world.carol), None, "a", breaking_off()
+        )
     with pytest.raises(BrokenUpload, match="3 bytes arrived of 4"):
-        artifacts.add_file(world.alpha, world.carol, None, "a", [b"abc"], length=4)
+        artifacts.add_file(
+            partial(tenant_scope, world.alpha, world.carol), None, "a", [b"abc"], length=4
+        )
     with pytest.raises(BrokenUpload, match="5 bytes arrived of 4"):
-        artifacts.add_file(world.alpha, world.carol, None, "a", [b"abcde"], length=4)
+        artifacts.add_file(
+            partial(tenant_scope, world.alpha, world.carol), None, "a", [b"abcde"], length=4
+        )
     with pytest.raises(BrokenUpload, match="SHA-256"):
-        artifacts.add_file(world.alpha, world.carol, None, "a", [b"abc"], digest="0" * 64)
+        artifacts.add_file(
+            partial(tenant_scope, world.alpha, world.carol), None, "a", [b"abc"], digest="0" * 64
+        )
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
     digest = hashlib.sha256(b"abc").hexdigest()
-    artifacts.add_file(world.alpha, world.carol, None, "a", [b"abc"], length=3, digest=digest)
+    artifacts.add_file(
+        partial(tenant_scope, world.alpha, world.carol),
+        None,
+        "a",
+        [b"abc"],
+        length=3,
+        digest=digest,
+    )
 
 
 @pytest.mark.usefixtures("either_store")
@@ -217,7 +234,7 @@ def test_an_upload_is_marked_as_alive_and_ends_when_it_was_given_up(
         yield b"more"
 
     with pytest.raises(Conflict, match="given up"):
-        artifacts.add_file(world.alpha, world.carol, None, "a", chunks())
+        artifacts.add_file(partial(tenant_scope, world.alpha, world.carol), None, "a", chunks())
     assert seen[0] < seen[1] < seen[2]
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
@@ -226,13 +243,15 @@ def test_an_upload_is_marked_as_alive_and_ends_when_it_was_given_up(
 @pytest.mark.usefixtures("folder")
 def test_a_full_disk_is_said_and_nothing_stays(world: World) -> None:
     with pytest.raises(OutOfSpace):
-        artifacts.add_file(world.alpha, None, None, "a", [b"never read"], length=10**18)
+        artifacts.add_file(
+            partial(tenant_scope, world.alpha), None, "a", [b"never read"], length=10**18
+        )
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5 * 1024 * 1024, before[1]))
     try:
         for chunks in (breaking_off(), [bytes(10)] * (600 * 1024)):
             with pytest.raises(OutOfSpace):
-                artifacts.add_file(world.alpha, None, None, "a", chunks)
+                artifacts.add_file(partial(tenant_scope, world.alpha), None, "a", chunks)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert count(world.alpha) == (0, 0, 0)
@@ -254,7 +273,9 @@ def test_a_disk_that_fills_up_while_bytes_arrive_keeps_its_reserve(
             yield chunk
 
     with pytest.raises(OutOfSpace):
-        artifacts.add_file(world.alpha, None, None, "a", chunks(), length=20 * 1024 * 1024)
+        artifacts.add_file(
+            partial(tenant_scope, world.alpha), None, "a", chunks(), length=20 * 1024 * 1024
+        )
     assert 4 * 1024 * 1024 < sent <= 4 * 1024 * 1024 + stores.ASK_EVERY
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
@@ -264,7 +285,7 @@ def test_a_disk_that_fills_up_while_bytes_arrive_keeps_its_reserve(
 def test_whoever_sends_more_than_announced_is_cut_off_at_once(world: World) -> None:
     endless = iter(lambda: b"0123456789", b"")
     with pytest.raises(BrokenUpload, match="20 bytes arrived of 10"):
-        artifacts.add_file(world.alpha, None, None, "a", endless, length=10)
+        artifacts.add_file(partial(tenant_scope, world.alpha), None, "a", endless, length=10)
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
 

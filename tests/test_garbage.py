@@ -92,7 +92,9 @@ def test_broken_uploads_and_bytes_without_a_row_go(world: World) -> None:
 @pytest.mark.usefixtures("bucket")
 def test_parts_of_a_broken_upload_go(world: World) -> None:
     """Those that a client sent to the store itself, and those of a process that was killed."""
-    made, [url] = artifacts.begin_parts(world.alpha, world.carol, None, "big", 1)
+    made, [url] = artifacts.begin_parts(
+        partial(tenant_scope, world.alpha, world.carol), None, "big", 1
+    )
     store: Any = artifacts.store()
     store.begin_parts(f"tenants/{world.alpha.pk}/uploads/{uuid4()}")
     assert len(keys()) == 2
@@ -229,7 +231,7 @@ def test_an_upload_that_runs_is_not_collected(
         stop.set()
         return collections
 
-    upload = partial(artifacts.add_file, world.alpha, None, None, "slow", chunks())
+    upload = partial(artifacts.add_file, partial(tenant_scope, world.alpha), None, "slow", chunks())
     file, collected = at_once(upload, collect_meanwhile)
     assert isinstance(file, ArtifactFile), file
     assert collected == []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
@@ -709,7 +710,7 @@ def test_a_version_that_is_complete_keeps_its_files(filled: Stock, team: Tenant)
     with tenant_scope(team):
         version = registry.add_version(registry.register_model("fraud"), status="PENDING")
     for path in ("MLmodel", "ours"):
-        add_file(team, None, version, path, [b"other"])
+        add_file(partial(tenant_scope, team), version, path, [b"other"])
     with tenant_scope(team):
         registry.update_version(version, status="READY")
     report = of(taken_in(filled.url, "--team", "team_new", "--with-artifacts"), "fraud")
@@ -739,7 +740,7 @@ def test_files_go_out_and_come_back(stock: Stock, team: Tenant) -> None:
         version = registry.add_version(model, status="PENDING", run_id="f" * 32)
         registry.add_version(model, source="s3://bucket/2")
     for path, content in files.items():
-        add_file(team, None, version, path, [content])
+        add_file(partial(tenant_scope, team), version, path, [content])
     with tenant_scope(team):
         registry.update_version(version, status="READY")
     words = (stock.url, "--team", "team_new", "--with-artifacts")
@@ -1208,7 +1209,7 @@ def test_nobody_but_a_command_sets_times_and_makes_a_version_pending_again(world
 def test_a_version_that_is_complete_is_not_made_pending_again(team: Tenant) -> None:
     with tenant_scope(team):
         version = registry.add_version(registry.register_model("m"), status="PENDING")
-    add_file(team, None, version, "file", [b"x"])
+    add_file(partial(tenant_scope, team), version, "file", [b"x"])
     with tenant_scope(team):
         registry.update_version(version, status="READY")
         with pytest.raises(ValidationError, match="takes no more files"):
