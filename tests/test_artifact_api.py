@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,11 +18,14 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings
+from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
+from models_registry import artifacts
 from models_registry.models import ModelVersion
-from tenants.models import Tenant, User
+from tenants import people, tokens
+from tenants.models import ApiToken, Tenant, User
 from tenants.scope import tenant_scope
 from tests import answers
 from tests.api import make_token
@@ -136,6 +140,45 @@ def test_who_may_read_and_who_may_write(world: World, carol: Api) -> None:
     assert code(nobody) == (401, "UNAUTHENTICATED")
     assert content(world.alpha, "a") == b"1"
     assert count(world.alpha) == (2, 1, 0)
+
+
+ENDS = ("removed", "viewer", "revoked", "suspended", "deactivated")
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("marked", ["while they come", "at the end"])
+def test_who_loses_the_right_while_bytes_arrive_makes_no_file(
+    world: World, carol: Api, monkeypatch: pytest.MonkeyPatch, end: str, marked: str
+) -> None:
+    """L21: neither in the upload area nor in a version."""
+    version = pending_version(world.alpha)
+    carol.put("there", b"old")
+    before, stored = count(world.alpha), keys()
+    membership = world.carol.memberships.get()
+    ends: dict[str, Callable[[], Any]] = {
+        "removed": lambda: people.remove_member(membership),
+        "viewer": lambda: people.change_role(membership, "viewer"),
+        "revoked": lambda: tokens.revoke_token(ApiToken.objects.get(user=world.carol)),
+        "suspended": lambda: people.suspend_tenant(world.alpha),
+        "deactivated": lambda: people.set_active(world.carol, active=False),
+    }
+    read, pieces = WSGIRequest.read, []
+
+    def watched(request: WSGIRequest, *args: Any) -> Any:
+        pieces.append(read(request, *args))
+        if len(pieces) == 2:
+            ends[end]()
+        return pieces[-1]
+
+    monkeypatch.setattr(WSGIRequest, "read", watched)
+    if marked == "while they come":
+        monkeypatch.setattr(artifacts, "SEEN_EVERY", 0)
+    path = {"removed": f"versions/{version.pk}/x", "viewer": "there"}.get(end, "x")
+    refused = carol.put(path, b"x" * 5_000_000)
+    assert refused.status_code in (401, 403, 404), refused.content
+    assert (len(pieces) < 5) == (marked == "while they come")
+    assert (count(world.alpha), keys()) == (before, stored)
+    assert content(world.alpha, "there") == b"old"
 
 
 def test_a_suspended_team_reads_and_does_not_write(world: World, carol: Api) -> None:

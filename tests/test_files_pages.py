@@ -685,6 +685,34 @@ def test_who_loses_the_right_sends_nothing_more(world: World, as_: As) -> None:
     assert paths(version) == ["1"]
 
 
+@pytest.mark.parametrize(("end", "status"), [("removed", 404), ("viewer", 403), ("suspended", 403)])
+def test_who_loses_the_right_while_bytes_arrive_makes_no_file(
+    world: World, as_: As, monkeypatch: pytest.MonkeyPatch, end: str, status: int
+) -> None:
+    version, carol = pending(world.alpha, world.carol), as_(world.carol)
+    membership, pieces = world.carol.memberships.get(), []
+    stored = [found.key for found in artifacts.store().stored("tenants")]
+    ends: dict[str, Callable[[], Any]] = {
+        "removed": lambda: people.remove_member(membership),
+        "viewer": lambda: people.change_role(membership, "viewer"),
+        "suspended": lambda: people.suspend_tenant(world.alpha),
+    }
+    read = WSGIRequest.read
+
+    def watched(request: WSGIRequest, *args: Any) -> Any:
+        pieces.append(read(request, *args))
+        if len(pieces) == 2:
+            ends[end]()
+        return pieces[-1]
+
+    monkeypatch.setattr(WSGIRequest, "read", watched)
+    assert send(carol, version, "x", b"x" * 5_000_000).status_code == status
+    assert paths(version) == []
+    assert [found.key for found in artifacts.store().stored("tenants")] == stored
+    with tenant_scope(world.alpha):
+        assert not Upload.objects.exists()
+
+
 # --- adding and finishing ------------------------------------------------------------------
 
 
