@@ -27,6 +27,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, Operational
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 
 from models_registry.artifacts import BrokenUpload
+from models_registry.bodies import NoLength
 from models_registry.errors import Conflict
 from models_registry.registry import NameTaken
 from models_registry.stores import OutOfSpace, StoreUnavailable
@@ -303,6 +304,8 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Ap
             return ApiError(
                 "BAD_REQUEST", "The body is too large.", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             )
+        case NoLength():
+            return ApiError("BAD_REQUEST", str(error), status=HTTPStatus.LENGTH_REQUIRED)
         case BrokenUpload():
             return ApiError("BAD_REQUEST", str(error))
         case OutOfSpace():

@@ -27,6 +27,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from models_registry import artifacts, queries, registry
 from models_registry.artifacts import BrokenUpload
+from models_registry.bodies import NoLength, length_of, pieces_of
 from models_registry.errors import Conflict
 from models_registry.forms import PathForm, UploadForm
 from models_registry.models import ArtifactFile, ModelVersion
@@ -224,9 +225,9 @@ def upload_file(
     if request.content_type != "application/octet-stream":
         status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         return JsonResponse({"error": "Send the file as application/octet-stream."}, status=status)
-    length = int(request.META.get("CONTENT_LENGTH") or 0)
     try:
-        kept = _keep(destination, path, _pieces(request), length)
+        length = _length(request)
+        kept = _keep(destination, path, pieces_of(request, length), length)
     except Refused as refused:
         _read_on(request)
         return JsonResponse({"error": str(refused)}, status=refused.status)
@@ -261,8 +262,15 @@ class Refused(Exception):
         super().__init__(words)
 
 
+def _length(request: HttpRequest) -> int | None:
+    try:
+        return length_of(request)
+    except ValidationError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, " ".join(error.messages)) from None
+
+
 def _keep(
-    destination: Destination, path: str, pieces: Iterable[bytes], length: int
+    destination: Destination, path: str, pieces: Iterable[bytes], length: int | None
 ) -> ArtifactFile:
     """Add a file, outside any transaction; raises Refused."""
     try:
@@ -273,6 +281,8 @@ def _keep(
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(error.messages)) from None
     except Conflict as error:
         raise Refused(HTTPStatus.CONFLICT, str(error)) from None
+    except NoLength as error:
+        raise Refused(HTTPStatus.LENGTH_REQUIRED, str(error)) from None
     except BrokenUpload as error:
         raise Refused(HTTPStatus.BAD_REQUEST, f"The file did not arrive whole: {error}") from None
     except OutOfSpace:
@@ -281,11 +291,6 @@ def _keep(
     except StoreUnavailable:
         words = "The store of files does not answer; try again later."
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, words) from None
-
-
-def _pieces(request: HttpRequest) -> Iterator[bytes]:
-    while piece := request.read(CHUNK):
-        yield piece
 
 
 def _read_on(request: HttpRequest) -> None:

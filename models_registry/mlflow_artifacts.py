@@ -12,18 +12,15 @@ import posixpath
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
 
 from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
     StreamingHttpResponse,
-    UnreadablePostError,
 )
 from django.utils.http import content_disposition_header, parse_etags
 
@@ -37,10 +34,10 @@ from models_registry.api import (
     missing,
     writing,
 )
-from models_registry.artifacts import BrokenUpload
+from models_registry.bodies import length_of, pieces_of
 from models_registry.mlflow_fields import Field, read, text
 from models_registry.models import Blob, ModelVersion, Upload
-from models_registry.stores import CHUNK
+from models_registry.places import Place, as_id, place
 from models_registry.validators import validate_path
 from tenants.access import require
 from tenants.rls import TENANT
@@ -48,72 +45,42 @@ from tenants.scope import Scope, read_with_token
 
 ARTIFACTS = "2.0/mlflow-artifacts/artifacts"
 PARTS = "2.0/mlflow-artifacts/mpu"
-#: Nothing has this id: it stands for what cannot be one.
-NOBODYS = UUID(int=0)
 
 
 # --- where a path leads --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a path means: whose version (None: the upload area's), and the path of files in it.
-
-    ``team`` is what the path itself names as its team, '' for nothing; ``sent`` is all of it.
-    """
-
-    sent: str
-    path: str
-    version_id: UUID | None = None
-    team: str = ""
-
-    def check(self, scope: Scope) -> None:
-        """Refuse a path that names another team, as if there were nothing there."""
-        if self.team and self.team.replace("_", "-") != scope.slug.replace("_", "-"):
-            raise self.missing()
-
-    def version(self) -> ModelVersion | None:
-        """Return the version that the path names, None for the upload area; raises ApiError."""
-        if self.version_id is None:
-            return None
-        version = ModelVersion.objects.filter(pk=self.version_id).first()
-        if version is None:
-            raise self.missing()
-        return version
-
-    def missing(self) -> ApiError:
-        """Return the refusal: nothing is there, or nothing that the caller may see."""
-        return missing(f"No such artifact: '{self.sent}'")
-
-
-def place(path: str, *, of_file: bool = True) -> Place:
+def _place(path: str, *, of_file: bool = True) -> Place:
     """Return where ``path`` leads; raises ValidationError. A folder may be '' or end in `/`."""
-    sent = path
     if not of_file:
         path = path.removesuffix("/")
     if of_file or path:
         validate_path(path)
-    team, version_id = "", None
-    first, _, rest = path.partition("/")
-    if first == "workspaces":
-        team, _, path = rest.partition("/")
-        team = team or "-"
-        first, _, rest = path.partition("/")
-    if first == "versions":
-        name, _, path = rest.partition("/")
-        version_id = _id(name)
-    if of_file and not path:
-        raise missing(f"No such artifact: '{sent}'")
-    return Place(sent, path, version_id, team)
+    where = place(path)
+    if of_file and not where.path:
+        raise _missing(where)
+    return where
 
 
-def _id(name: str) -> UUID:
-    """Return the id that is written just so: no other spelling of it leads anywhere."""
-    try:
-        found = UUID(name)
-    except ValueError:
-        return NOBODYS
-    return found if str(found) == name else NOBODYS
+def _check_team(where: Place, scope: Scope) -> None:
+    """Refuse a path that names another team, as if there were nothing there."""
+    if not where.is_of(scope.slug):
+        raise _missing(where)
+
+
+def _version(where: Place) -> ModelVersion | None:
+    """Return the version that the path names, None for the upload area; raises ApiError."""
+    if where.version_id is None:
+        return None
+    version = ModelVersion.objects.filter(pk=where.version_id).first()
+    if version is None:
+        raise _missing(where)
+    return version
+
+
+def _missing(where: Place) -> ApiError:
+    """Return the refusal: nothing is there, or nothing that the caller may see."""
+    return missing(f"No such artifact: '{where.sent}'")
 
 
 # --- reading -------------------------------------------------------------------------------
@@ -147,7 +114,7 @@ SELECT blob.tenant_id, blob.digest, blob.size
 @endpoint("GET", f"{ARTIFACTS}/")
 def download(call: Call) -> HttpResponseBase:
     """Answer with the bytes of a file, or with the part of them that is asked for."""
-    where = place(call.rest)
+    where = _place(call.rest)
     try:
         blob = _find(call, where)
     except IsFolder as error:
@@ -179,11 +146,11 @@ def version_file(call: Call) -> HttpResponseBase:
 @endpoint("GET", ARTIFACTS)
 def list_folder(call: Call) -> HttpResponse:
     """List what lies in a folder; of a file and of what is not there, nothing."""
-    where = place(read(call.request, text("path"))["path"] or "", of_file=False)
+    where = _place(read(call.request, text("path"))["path"] or "", of_file=False)
     try:
         with writing(call) as scope:
-            where.check(scope)
-            entries = artifacts.files_under(where.version(), where.path)
+            _check_team(where, scope)
+            entries = artifacts.files_under(_version(where), where.path)
     except ApiError as error:
         if error.code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -205,9 +172,9 @@ def _find(call: Call, where: Place) -> Blob:
         "version_id": where.version_id,
     }
     scope, rows = read_with_token(call.credential, FIND.format(whose=whose), values)
-    where.check(scope)
+    _check_team(where, scope)
     if not rows:
-        raise where.missing()
+        raise _missing(where)
     if rows[0][1] is None:
         raise IsFolder(where.sent)
     return _blob(rows[0])
@@ -306,7 +273,7 @@ def _part(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
 def _writing(call: Call, where: Place) -> Iterator[Scope]:
     """Act for the sender, whose team ``where`` must be in and who must have the right to write."""
     with writing(call) as scope:
-        where.check(scope)
+        _check_team(where, scope)
         require(artifacts.ADD)
         yield scope
 
@@ -315,55 +282,24 @@ def _destination(call: Call, where: Place) -> tuple[artifacts.Acting, ModelVersi
     """Return what opens the sender's scope, and the version that takes files there."""
     acting = partial(_writing, call, where)
     with acting():
-        return acting, where.version()
+        return acting, _version(where)
 
 
 @endpoint("PUT", f"{ARTIFACTS}/")
 def upload(call: Call) -> HttpResponse:
     """Store the body as a file; one that is there is replaced."""
-    where = place(call.rest)
+    where = _place(call.rest)
     acting, version = _destination(call, where)
-    length = _length(call.request)
+    length = length_of(call.request)
     artifacts.add_file(
         acting,
         version,
         where.path,
-        _chunks(call.request, length),
+        pieces_of(call.request, length),
         length=length,
         digest=_digest(call.request),
     )
     return HttpResponse()
-
-
-def _length(request: HttpRequest) -> int | None:
-    """Return the announced length in bytes, None if none is."""
-    said = request.META.get("CONTENT_LENGTH") or ""
-    if said.isdecimal() and len(said) < 19:
-        return int(said)
-    if said:
-        raise invalid("The Content-Length is no number of bytes.")
-    return None
-
-
-def _chunks(request: HttpRequest, length: int | None) -> Iterator[bytes]:
-    """Yield the body as it arrives; raises ApiError for one of unknown length.
-
-    The server cannot tell whether a body without a length has ended or broken off. Only an empty
-    one is taken: MLflow's client sends empty files so.
-    """
-    if length is None:
-        if request.META["wsgi.input"].read(1):
-            raise ApiError(
-                "BAD_REQUEST",
-                "Send a Content-Length with the file.",
-                status=HTTPStatus.LENGTH_REQUIRED,
-            )
-        return
-    try:
-        while chunk := request.read(CHUNK):
-            yield chunk
-    except UnreadablePostError:
-        raise BrokenUpload("The connection broke off.") from None
 
 
 def _digest(request: HttpRequest) -> str | None:
@@ -381,10 +317,10 @@ def _digest(request: HttpRequest) -> str | None:
 @endpoint("DELETE", f"{ARTIFACTS}/")
 def delete(call: Call) -> HttpResponse:
     """Delete a file or a folder of the upload area, or of a version that is PENDING."""
-    where = place(call.rest)
+    where = _place(call.rest)
     with _writing(call, where):
-        if not artifacts.delete_under(where.version(), where.path):
-            raise where.missing()
+        if not artifacts.delete_under(_version(where), where.path):
+            raise _missing(where)
     return json_response({})
 
 
@@ -408,7 +344,7 @@ def _only_directly(call: Call, what: str) -> None:
 def presigned_download(call: Call) -> HttpResponse:
     """Answer with an address at which the store itself gives the file, for a while."""
     _only_directly(call, "Multipart download")
-    where = place(call.rest)
+    where = _place(call.rest)
     blob = _find(call, where)
     url = artifacts.presigned_url(blob, posixpath.basename(where.path), seconds=SECONDS)
     return json_response({"url": url, "headers": {}, "file_size": blob.size})
@@ -418,7 +354,7 @@ def _folder_and_name(call: Call, said: dict[str, Any]) -> Place:
     # The client sends its own local path, of which only the last name is ours.
     name = re.split(r"[/\\]", said["path"])[-1]
     folder = call.rest.strip("/")
-    return place(f"{folder}/{name}" if folder else name)
+    return _place(f"{folder}/{name}" if folder else name)
 
 
 @endpoint("POST", f"{PARTS}/create/")
@@ -467,7 +403,7 @@ def _upload(call: Call, where: Place, upload_id: str) -> Upload:
     """Return the team's upload in parts of this id and path; raises ApiError."""
     with _writing(call, where):
         found = (
-            Upload.objects.filter(pk=_id(upload_id), version=where.version())
+            Upload.objects.filter(pk=as_id(upload_id), version=_version(where))
             .filter(path=where.path)
             .exclude(multipart_id="")
             .select_related("tenant")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -18,6 +19,7 @@ from django.http.request import split_domain_port, validate_host
 from models_registry import artifacts
 from models_registry.mlflow_search import IS_PROMPT
 from models_registry.models import ModelVersion
+from models_registry.places import place, same_team
 from tenants.scope import current_scope
 
 ARTIFACTS = re.compile(
@@ -27,8 +29,6 @@ ARTIFACTS = re.compile(
 USUAL_PORTS = {"http": "80", "https": "443"}
 #: A logged model of a tracking server elsewhere; a registered model's name may begin like that too.
 LOGGED_MODEL = re.compile(r"models:/+m-[^/@]*")
-VERSIONS_FOLDER = "versions/"
-VERSION_FOLDER = re.compile(r"versions/([0-9a-f-]{36})(?:/(.*))?", re.DOTALL)
 #: Decoded as often as this it must not change any more: nobody encodes so often in good faith.
 MOST_DECODINGS = 5
 
@@ -74,7 +74,7 @@ def _path_here(scheme: str, host: str, path: str, text: str) -> str | None:
     if found is None:
         return None
     named = found["team"]
-    if named and named.replace("_", "-") != current_scope().slug.replace("_", "-"):
+    if named and not same_team(named, current_scope().slug):
         raise _nothing(text)
     return found["path"] or ""
 
@@ -106,12 +106,27 @@ def _decoded(path: str, text: str) -> str:
 
 
 def _of_folder(text: str, path: str, *, elsewhere: bool) -> Source:
-    found = VERSION_FOLDER.fullmatch(path)
-    if found is not None:
-        version = _version_with_files(found[1])
-        if version is None or not _has_files(version, found[2] or ""):
-            raise _nothing(text)
-        return Source(text, found[2] or "", version)
+    where = place(path)
+    if where.is_of(current_scope().slug):
+        if where.version_id is not None:
+            return _of_version_files(text, where.version_id, where.path)
+        _check_is_whole(where.path)
+        if where.path and _has_files(None, where.path):
+            return Source(text, where.path)
+    if elsewhere:  # a run or a logged model of another tracking server, whose files are there
+        return Source(text)
+    raise _nothing(text)
+
+
+def _of_version_files(text: str, pk: UUID, path: str) -> Source:
+    version = ModelVersion.objects.filter(pk=pk, status=ModelVersion.Status.READY).first()
+    if version is None or not _has_files(version, path):
+        raise _nothing(text)
+    return Source(text, path, version)
+
+
+def _check_is_whole(path: str) -> None:
+    """Refuse what is being uploaded, or of which an upload broke off."""
     unfinished = artifacts.unfinished_under(path)
     if unfinished is not None:
         raise ValidationError(
@@ -120,18 +135,6 @@ def _of_folder(text: str, path: str, *, elsewhere: bool) -> Source:
                 " the file again if it broke off."
             }
         )
-    if path and _has_files(None, path):
-        return Source(text, path)
-    if elsewhere:  # a run or a logged model of another tracking server, whose files are there
-        return Source(text)
-    raise _nothing(text)
-
-
-def _version_with_files(pk: str) -> ModelVersion | None:
-    try:
-        return ModelVersion.objects.filter(pk=pk, status=ModelVersion.Status.READY).first()
-    except ValidationError:  # no UUID
-        return None
 
 
 def _has_files(version: ModelVersion | None, folder: str) -> bool:

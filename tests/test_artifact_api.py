@@ -417,6 +417,36 @@ def test_the_path_of_the_own_workspace_is_the_upload_area(world: World, carol: A
     assert carol.list("workspaces").json() == {}
 
 
+def test_what_lies_below_the_own_workspaces_path_can_be_registered(
+    world: World, carol: Api
+) -> None:
+    """A source is read just as the paths of the proxy are."""
+    create = "/api/2.0/mlflow/model-versions/create"
+    assert carol.put("workspaces/team-alpha/x/MLmodel", b"flavors: {}").status_code == 200
+    sources = (
+        "mlflow-artifacts:/workspaces/team-alpha/x",
+        "mlflow-artifacts:/workspaces/team_alpha/x/MLmodel",
+        "mlflow-artifacts:/x",
+    )
+    for source in sources:
+        made = carol.post(create, name="fraud", source=source)
+        assert made.status_code == 200, made.content
+        number = int(made.json()["model_version"]["version"])
+        with tenant_scope(world.alpha):
+            version = ModelVersion.objects.get(model__name="fraud", number=number)
+            assert list(version.files.values_list("path", flat=True)) == ["MLmodel"]
+        own = f"mlflow-artifacts:/workspaces/team-alpha/versions/{version.pk}"
+        assert carol.post(create, name="fraud", source=own).status_code == 200
+    Api(world.gina).put(f"{CANARY}/MLmodel", b"theirs")
+    said = {
+        carol.post(create, name="fraud", source=source).content.replace(name, b"TEAM")
+        for name in (b"team-gamma", b"team-nobod")
+        for source in [f"mlflow-artifacts:/workspaces/{name.decode()}/{CANARY}"]
+    }
+    assert len(said) == 1
+    assert b"There is nothing there" in said.pop()
+
+
 # --- bad requests --------------------------------------------------------------------------
 
 #: What cannot be sent as UTF-8 arrives as text with percent signs in it: a good name.
@@ -446,6 +476,21 @@ def test_what_was_announced_must_arrive(world: World, carol: Api) -> None:
     assert code(carol.put("b", Content_Digest=f"sha-256=:{bad}:")) == (400, "BAD_REQUEST")
     assert code(carol.put("b", Content_Digest="sha-256=:?:")) == INVALID
     assert count(world.alpha) == (1, 1, 0)
+
+
+def test_a_file_without_a_length_is_not_kept(world: World, carol: Api) -> None:
+    """Nobody could tell whether all of it has come."""
+    answer: Any = Client().put(
+        f"{ARTIFACTS}/a",
+        b"content",
+        "application/octet-stream",
+        headers={"Authorization": f"Bearer {carol.token}", "Transfer-Encoding": "chunked"},
+        CONTENT_LENGTH="",
+    )
+    assert code(answer) == (411, "BAD_REQUEST")
+    bad = carol.put("a", b"x", **{"Content-Length": "1x"})
+    assert code(bad) == INVALID
+    assert count(world.alpha) == (0, 0, 0)
 
 
 def test_a_full_store_and_one_that_is_gone(world: World, carol: Api, folder: Path) -> None:

@@ -87,7 +87,8 @@ def send(browser: Client, version: ModelVersion, path: str, content: bytes, **mo
     """Send a file as the page's script does."""
     address = url("upload", version.number) + quote(path)
     kind = more.pop("content_type", "application/octet-stream")
-    # Django's client says no type of a body that is empty; a browser does.
+    # Django's client says no type and no length of a body that is empty; a browser does.
+    more.setdefault("CONTENT_LENGTH", str(len(content)))
     return browser.post(address, content, content_type=kind, CONTENT_TYPE=kind, **more)
 
 
@@ -441,6 +442,9 @@ def test_what_is_refused_is_said_in_words(
         assert (answer.status_code, words in answer.json()["error"]) == (status, True), path
     answer = send(carol, version, "x", b"x", content_type="text/plain")
     assert answer.status_code == 415
+    for length, status, words in (("", 411, "Content-Length"), ("1x", 400, "no number of bytes")):
+        answer = send(carol, version, "x", b"xyz", CONTENT_LENGTH=length)
+        assert (answer.status_code, words in answer.json()["error"]) == (status, True)
     monkeypatch.setattr(FolderStorage, "has_room_for", lambda store, length: False)
     full = send(carol, version, "x", b"x")
     assert (full.status_code, "no room" in full.json()["error"]) == (507, True)
