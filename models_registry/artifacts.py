@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from django.contrib.postgres.aggregates import BoolOr
@@ -31,6 +31,7 @@ from models_registry.errors import Conflict
 from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
 from models_registry.stores import OutOfSpace, Store, StoreUnavailable
 from models_registry.validators import validate_path
+from tenants import audit
 from tenants.access import require
 from tenants.models import Tenant
 from tenants.scope import Scope, tenant_scope
@@ -203,7 +204,9 @@ def _keep(acting: Acting, upload: Upload, received: _Received) -> ArtifactFile:
             raise _given_up()
         lock_digest(scope.tenant_id, received.digest)
         blob = _put(upload, received)
-        file = _write_row(upload, blob)
+        file, replaced = _write_row(upload, blob)
+        if replaced:
+            _record("file.replaced", upload.version, upload.path)
         Upload.objects.filter(pk=upload.pk).delete()
     # Bytes that the team had already are left over.
     with suppress(StoreUnavailable):
@@ -233,19 +236,26 @@ WRITE_ROW = """
 INSERT INTO models_registry_artifactfile (id, tenant_id, version_id, path, blob_id, created_at)
 VALUES (%(id)s, %(tenant_id)s, %(version_id)s, %(path)s, %(blob_id)s, %(created_at)s)
 ON CONFLICT {key} DO UPDATE SET blob_id = excluded.blob_id, created_at = excluded.created_at
-RETURNING id"""
+RETURNING id, xmax <> 0"""
 IN_VERSION = "(tenant_id, version_id, path)"
 IN_UPLOAD_AREA = "(tenant_id, path) WHERE version_id IS NULL"
 
 
-def _write_row(upload: Upload, blob: Blob) -> ArtifactFile:
+def _write_row(upload: Upload, blob: Blob) -> tuple[ArtifactFile, bool]:
+    """Return the file, and whether it takes the place of another: PostgreSQL then has an xmax."""
     file = ArtifactFile(version_id=upload.version_id, path=upload.path, blob=blob)
     values = {field.attname: getattr(file, field.attname) for field in file._meta.concrete_fields}
     key = IN_VERSION if upload.version_id else IN_UPLOAD_AREA
     with connection.cursor() as cursor:
         cursor.execute(WRITE_ROW.format(key=key), values)
-        [file.pk] = cursor.fetchone()
-    return file
+        file.pk, replaced = cursor.fetchone()
+    return file, replaced
+
+
+def _record(action: str, version: ModelVersion | None, path: str, **changes: Any) -> None:
+    """Write in the team's log, and in the model's history if there is one, what became of files."""
+    label = f"{version.model.name} version {version.number}: {path}" if version else path
+    audit.record(action, version, label=label, changes={"path": path, **changes})
 
 
 def _check_takes_files(version: ModelVersion | None) -> None:
@@ -360,6 +370,8 @@ def delete_under(version: ModelVersion | None, path: str) -> int:
     with transaction.atomic():
         _check_takes_files(version)
         deleted, _ = _files(version).filter(_at_or_below(path)).delete()
+        if deleted:
+            _record("file.deleted", version, path, count=deleted)
     return deleted
 
 

@@ -82,6 +82,7 @@ ACTIONS = {
     "model": "Models",
     "version": "Versions",
     "alias": "Aliases",
+    "file": "Files",
     "grant": "Sharing",
     "member": "Members",
     "robot": "Robots",

@@ -25,8 +25,9 @@ from pytest_django.live_server_helper import LiveServer
 from models_registry import artifacts
 from models_registry.models import ModelVersion
 from tenants import people, tokens
-from tenants.models import ApiToken, Tenant, User
+from tenants.models import ApiToken, AuditEvent, Tenant, User
 from tenants.scope import tenant_scope
+from tenants.templatetags.people_tags import in_words
 from tests import answers
 from tests.api import make_token
 from tests.people import CANARY, World, committed, make_world
@@ -445,6 +446,38 @@ def test_what_lies_below_the_own_workspaces_path_can_be_registered(
     }
     assert len(said) == 1
     assert b"There is nothing there" in said.pop()
+
+
+def test_who_replaced_and_deleted_which_files_is_in_the_log(world: World, carol: Api) -> None:
+    """One event for each request, in the team's log, and in the model's history if it has one."""
+    version = pending_version(world.alpha)
+    for folder in ("dir", f"versions/{version.pk}/dir"):
+        for body in (b"first", b"second"):
+            assert carol.put(f"{folder}/a", body).status_code == 200
+        assert carol.put(f"{folder}/b").status_code == 200
+        assert carol.delete(folder).status_code == 200
+        assert code(carol.delete(folder)) == MISSING
+    with tenant_scope(world.alpha):
+        events = list(AuditEvent.objects.filter(action__startswith="file.").order_by("created_at"))
+        name = f"fraud version {version.number}: "
+        assert [(event.object_label, event.object_id, in_words(event)) for event in events] == [
+            (f"{where}{path}", model, said.format(f"<strong>{where}{path}</strong>"))
+            for where, model in (("", None), (name, version.model_id))
+            for path, said in (
+                ("dir/a", "replaced the file {}"),
+                ("dir", "deleted 2 files at {}"),
+            )
+        ]
+    for event in events:
+        assert (event.actor, event.via) == (world.carol, carol.token[: tokens.PREFIX_LENGTH])
+    assert [event.changes for event in events[:2]] == [
+        {"path": "dir/a"},
+        {"path": "dir", "count": 2},
+    ]
+    browser = Client()
+    browser.force_login(world.alice, backend="allauth.account.auth_backends.AuthenticationBackend")
+    page = browser.get("/t/team_alpha/activity/?action=file").content.decode()
+    assert page.count("deleted 2 files at") == 2
 
 
 # --- bad requests --------------------------------------------------------------------------

@@ -54,6 +54,7 @@ def in_words(event: AuditEvent) -> str:
         holder=changes.get("holder", ""),
         prefix=changes.get("prefix", ""),
         fields=", ".join(_fields(changes)),
+        files=_files(changes.get("count")),
     )
 
 
@@ -67,6 +68,8 @@ SENTENCES = {
     "version.added": "added <strong>{object}</strong>",
     "version.updated": "edited {fields} of <strong>{object}</strong>",
     "version.deleted": "deleted <strong>{object}</strong>",
+    "file.deleted": "deleted {files} at <strong>{object}</strong>",
+    "file.replaced": "replaced the file <strong>{object}</strong>",
     "alias.set": (
         "moved <strong>@{alias}</strong> of <strong>{object}</strong>: "
         "version {before} → version {after}"
@@ -101,6 +104,10 @@ def _side(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     return value if isinstance(value, str) else "none"
+
+
+def _files(count: Any) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _fields(changes: dict[str, Any]) -> list[str]:
