@@ -582,6 +582,7 @@ def test_a_person_of_two_teams_sees_one_at_a_time(full: World, as_: As) -> None:
     """L20: nothing of one team's pages stays for the other's, in any cache or session."""
     people.add_member(full.gamma, full.alice, Role.VIEWER)
     browser = as_(full.alice)
+    cached = column("SELECT cache_key FROM bulkhead_cache ORDER BY 1")
     token, _ = tokens.create_token(full.alice, "mine", scope="read")
     alpha = get_addresses(Target("team_alpha", "fraud", "fraud", token=token.pk))
     gamma = get_addresses(Target("team_gamma", "fraud", "fraud", token=token.pk))
@@ -605,7 +606,7 @@ def test_a_person_of_two_teams_sees_one_at_a_time(full: World, as_: As) -> None:
             (404,) if name in ("shared_model", "shared_version") else (200, 403)
         ), name
         assert 'href="/t/team_gamma/register/"' not in body(between), name
-    assert column("SELECT count(*) FROM bulkhead_cache") == [0]
+    assert column("SELECT cache_key FROM bulkhead_cache ORDER BY 1") == cached
 
 
 def test_roles_do_not_carry_over(full: World, as_: As) -> None:
