@@ -310,8 +310,8 @@ def add_version(
     with together():
         insert(version)
         audit.record("version.added", version, label=_name(version), changes={"to": version.number})
-    if found.folder is not None:
-        artifacts.snapshot(version, found.folder, found.version)
+    if found.folder is not None and not artifacts.snapshot(version, found.folder, found.version):
+        raise Conflict("The files at the source were deleted meanwhile; upload them again.")
     return version
 
 

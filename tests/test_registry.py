@@ -13,7 +13,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from models_registry import registry, validators
+from models_registry import registry, sources, validators
 from models_registry.errors import Conflict
 from models_registry.models import (
     Alias,
@@ -738,3 +738,15 @@ def test_all_tags_of_a_row_together_have_a_limit(things: Things) -> None:
         pytest.raises(ValidationError, match="together at most 1,000,000"),
     ):
         registry.update_model(things.model, tags=tags)
+
+
+def test_a_version_whose_files_went_meanwhile_is_not_made(
+    things: Things, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were there when the source was looked up, and not when they were to be copied."""
+    there = sources.Source("mlflow-artifacts:/gone", "gone")
+    monkeypatch.setattr(sources, "resolve", lambda *args, **kwargs: there)
+    with member_scope(things.world.alice, "team_alpha"):
+        with pytest.raises(Conflict, match="deleted meanwhile"):
+            registry.add_version(things.model, source="mlflow-artifacts:/gone")
+        assert things.model.versions.count() == 2
