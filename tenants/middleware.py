@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any
 
 from allauth.account.adapter import get_adapter
@@ -148,7 +149,16 @@ def is_here(request: HttpRequest, address: str) -> bool:
 
 def client_ip(request: HttpRequest) -> str | None:
     """Return the caller's address; X-Forwarded-For counts only behind BULKHEAD_TRUSTED_PROXIES."""
+    if not settings.ALLAUTH_TRUSTED_PROXY_COUNT:
+        return _as_address(request.META.get("REMOTE_ADDR", ""))
     try:
         return get_adapter().get_client_ip(request)
     except PermissionDenied:
+        return None
+
+
+def _as_address(text: str) -> str | None:
+    try:
+        return str(ip_address(text))
+    except ValueError:  # a Unix socket has none
         return None

@@ -5,15 +5,18 @@ the statements of a model are composed once, from its own fields; the rows are t
 not sent, so it is for models to which nobody listens.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from django.db import connection
+from django.db import connection, models
 
 from tenants.models import TenantOwned
 from tenants.scope import current_tenant_id, read_in_scope, write_in_scope
 
 RowT = TypeVar("RowT", bound=TenantOwned)
+#: Fields whose values psycopg does not know as they are.
+DJANGOS = (models.JSONField, models.GenericIPAddressField)
 
 
 def find(model: type[RowT], **equal: Any) -> RowT | None:
@@ -29,12 +32,23 @@ def find(model: type[RowT], **equal: Any) -> RowT | None:
 
 def insert(row: RowT) -> RowT:
     """Insert a new row in the open scope and return it; raises IntegrityError as ``save`` does."""
-    fields = row._meta.concrete_fields
-    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+    values = [
+        prepare(getattr(row, name), connection) if prepare else getattr(row, name)
+        for name, prepare in _prepared(type(row))
+    ]
     write_in_scope(_insert(type(row)), values)
     row._state.adding = False
     row._state.db = "default"
     return row
+
+
+@lru_cache(maxsize=64)
+def _prepared(model: type[TenantOwned]) -> list[tuple[str, Callable[..., Any] | None]]:
+    """Return each field's attribute, and what prepares its values where psycopg cannot."""
+    return [
+        (field.attname, field.get_db_prep_save if isinstance(field, DJANGOS) else None)
+        for field in model._meta.concrete_fields
+    ]
 
 
 @lru_cache(maxsize=64)
