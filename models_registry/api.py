@@ -29,6 +29,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadableP
 from models_registry.artifacts import BrokenUpload
 from models_registry.bodies import NoLength
 from models_registry.errors import Conflict
+from models_registry.places import workspace_name
 from models_registry.registry import NameTaken
 from models_registry.stores import OutOfSpace, StoreUnavailable
 from tenants import audit, tokens
@@ -283,14 +284,14 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Ap
         case ContradictsToken(slug=slug):
             return ApiError(
                 "PERMISSION_DENIED",
-                f"This token opens the workspace '{_workspace(slug)}' alone, "
+                f"This token opens the workspace '{workspace_name(slug)}' alone, "
                 "and the request names another.",
             )
         case WhichTeam(slugs=slugs):
             return invalid(
-                f"This token opens several workspaces: {', '.join(map(_workspace, slugs))}. Choose "
-                "one: set MLFLOW_WORKSPACE (the header X-MLFLOW-WORKSPACE), or end the tracking "
-                f"URI in /t/{slugs[0]}."
+                f"This token opens several workspaces: {', '.join(map(workspace_name, slugs))}. "
+                "Choose one: set MLFLOW_WORKSPACE (the header X-MLFLOW-WORKSPACE), or end the "
+                f"tracking URI in /t/{slugs[0]}."
             )
         case NameTaken():
             return ApiError("RESOURCE_ALREADY_EXISTS", _words(error))
@@ -376,11 +377,6 @@ def _record_denial(call: Call, error: Exception) -> None:
 
 def _words(error: ValidationError) -> str:
     return " ".join(error.messages)
-
-
-def _workspace(slug: str) -> str:
-    """Return the team's name as MLflow's clients take it: they know no underscores."""
-    return slug.replace("_", "-")
 
 
 def _named_team(request: HttpRequest) -> str:

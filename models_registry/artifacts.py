@@ -29,7 +29,7 @@ from django.utils.http import content_disposition_header
 
 from models_registry.errors import Conflict
 from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
-from models_registry.stores import OutOfSpace, Store, StoreUnavailable
+from models_registry.stores import PARTS, OutOfSpace, Store, StoreUnavailable
 from models_registry.validators import validate_path
 from tenants import audit
 from tenants.access import require
@@ -345,16 +345,21 @@ def open_file(file: ArtifactFile | Blob, start: int = 0, end: int | None = None)
     return store().read(blob.key, start, blob.size if end is None else end)
 
 
-def unfinished_under(path: str) -> Upload | None:
-    """Return an upload at or below ``path`` of the upload area that runs or broke off, if any.
+def unfinished(version: ModelVersion | None) -> models.QuerySet[Upload]:
+    """Return the uploads to the version, or the upload area, that run or broke off, by path.
 
     One does not count if a whole file came later under the same path.
     """
-    whole = _files(None).filter(
+    whole = _files(version).filter(
         path=models.OuterRef("path"), created_at__gte=models.OuterRef("started_at")
     )
-    uploads = Upload.objects.filter(_at_or_below(path), version=None)
-    return uploads.exclude(models.Exists(whole)).order_by("path").first()
+    uploads = Upload.objects.filter(version=version)
+    return uploads.exclude(models.Exists(whole)).order_by("path")
+
+
+def unfinished_under(path: str) -> Upload | None:
+    """Return an unfinished upload at or below ``path`` of the upload area, if there is one."""
+    return unfinished(None).filter(_at_or_below(path)).first()
 
 
 # --- changing and copying what is there ----------------------------------------------------
@@ -415,8 +420,6 @@ def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = N
 
 #: How long addresses that take parts are good for, in seconds: all are given out at the start.
 UPLOAD_SECONDS = 6 * 60 * 60
-#: How many parts S3 puts together at most.
-PARTS = 10_000
 
 
 def _bucket() -> "BucketStorage":

@@ -11,11 +11,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from storages.backends.s3 import S3Storage
 
-from models_registry.stores import OutOfSpace, Pieces, Stored, StoreUnavailable
+from models_registry.stores import PARTS, OutOfSpace, Pieces, Stored, StoreUnavailable
 
-#: A part of an upload, in bytes, and how many of them there may be.
+#: A part of an upload, in bytes.
 PART = 8 * 1024 * 1024
-PARTS = 10_000
 
 
 class BucketStorage(S3Storage):  # type: ignore[misc]  # django-storages has no types

@@ -132,7 +132,7 @@ def _folder(request: HttpRequest, version: ModelVersion, path: str) -> HttpRespo
         "parts": _parts(path),
         "entries": entries[: queries.LISTED_AT_MOST],
         "count": len(entries),
-        "unfinished": registry.unfinished_uploads(version)[:20],
+        "unfinished": artifacts.unfinished(version)[:20],
     }
     partial = request.htmx and not request.htmx.history_restore_request  # type: ignore[attr-defined]  # django-htmx
     template = "models_registry/_files.html" if partial else "models_registry/files.html"

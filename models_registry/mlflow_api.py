@@ -24,6 +24,7 @@ from models_registry.api import (
 )
 from models_registry.mlflow_fields import Field, read, text
 from models_registry.models import ModelVersion, RegisteredModel
+from models_registry.places import same_team, workspace_name
 from tenants import rows
 from tenants.scope import OpenTeam, Scope, read_in_scope, read_with_token, teams_of_token
 
@@ -326,7 +327,7 @@ def list_workspaces(call: Call) -> HttpResponse:
 def get_workspace(call: Call) -> HttpResponse:
     """Return one of the teams that the token opens."""
     for team in teams_of_token(call.credential):
-        if _dashed(team.slug) == _dashed(call.rest):
+        if same_team(call.rest, team.slug):
             return json_response({"workspace": _workspace(team)})
     raise missing(f"Workspace '{call.rest}' not found")
 
@@ -343,12 +344,7 @@ def change_workspace(call: Call) -> HttpResponse:
 
 
 def _workspace(team: OpenTeam) -> dict[str, str]:
-    return {"name": _dashed(team.slug), "description": team.description or team.name}
-
-
-def _dashed(slug: str) -> str:
-    """Return the slug as MLflow's clients take it: they know no underscores."""
-    return slug.replace("_", "-")
+    return {"name": workspace_name(team.slug), "description": team.description or team.name}
 
 
 # --- searching -----------------------------------------------------------------------------

@@ -24,9 +24,14 @@ class Place:
         return not self.team or same_team(self.team, slug)
 
 
+def workspace_name(slug: str) -> str:
+    """Return the team's name as MLflow's clients take it: they know no underscores."""
+    return slug.replace("_", "-")
+
+
 def same_team(name: str, slug: str) -> bool:
-    """Tell whether ``name`` is how a client may write ``slug``: MLflow knows no underscores."""
-    return name.replace("_", "-") == slug.replace("_", "-")
+    """Tell whether ``name`` is how a client may write ``slug``."""
+    return workspace_name(name) == workspace_name(slug)
 
 
 def place(path: str) -> Place:

@@ -20,11 +20,9 @@ from models_registry import artifacts, mlmodel, sources, validators
 from models_registry.errors import Conflict
 from models_registry.models import (
     Alias,
-    ArtifactFile,
     Bookmark,
     ModelVersion,
     RegisteredModel,
-    Upload,
 )
 from tenants import audit
 from tenants.access import TenantSuspended, require
@@ -449,7 +447,7 @@ def finish_version(version: ModelVersion) -> ModelVersion:
     paths = list(locked.files.values_list("path", flat=True))
     if not paths:
         raise ValidationError("This version has no files yet; upload them first.")
-    unfinished = unfinished_uploads(locked).first()
+    unfinished = artifacts.unfinished(locked).first()
     if unfinished is not None:
         raise ValidationError(
             f"The upload of “{unfinished.path}” has not ended: wait for it, upload the file "
@@ -470,19 +468,6 @@ def finish_version(version: ModelVersion) -> ModelVersion:
     }
     audit.record("version.updated", locked, label=_name(locked), changes=changes)
     return locked
-
-
-def unfinished_uploads(version: ModelVersion) -> models.QuerySet[Upload]:
-    """Return the uploads to ``version`` that run or broke off, by path.
-
-    One does not count if a whole file came later under the same path.
-    """
-    whole = ArtifactFile.objects.filter(
-        version=version,
-        path=models.OuterRef("path"),
-        created_at__gte=models.OuterRef("started_at"),
-    )
-    return version.uploads.exclude(models.Exists(whole)).order_by("path")
 
 
 @_verb("add_modelversion")

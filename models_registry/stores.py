@@ -19,6 +19,8 @@ from django.core.files.storage import FileSystemStorage
 
 #: How much is read, written and hashed at a time, in bytes.
 CHUNK = 1024 * 1024
+#: How many parts an S3 service puts together at most.
+PARTS = 10_000
 #: What is left free on the disk: the database may live there too.
 RESERVE = 256 * 1024 * 1024
 #: After how many bytes it is asked again whether so much is left: all threads that receive at the
