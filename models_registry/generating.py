@@ -25,7 +25,7 @@ from models_registry.models import (
     Upload,
 )
 from tenants import people
-from tenants.models import AuditEvent, Membership, Role, Tenant, TenantOwned, User
+from tenants.models import AuditEvent, Membership, NamespaceState, Role, Tenant, TenantOwned, User
 from tenants.scope import SET, tenant_scope
 
 PREFIX = "bench"
@@ -49,6 +49,7 @@ TABLES: tuple[type[TenantOwned], ...] = (
     Blob,
     ModelVersion,
     RegisteredModel,
+    NamespaceState,
     AuditEvent,
 )
 

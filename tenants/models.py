@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.functions import Replace
 from django.utils import timezone
 
+from tenants.kubernetes.sizes import SizeName, check_custom
 from tenants.scope import TenantManager, current_tenant_id
 
 SLUG = r"^[a-z]([a-z0-9_-]{0,38}[a-z0-9])?\Z"
@@ -143,6 +144,16 @@ class Tenant(models.Model):
         max_length=200, blank=True, help_text="Who answers for the team: a person or an address."
     )
     description = models.TextField(max_length=2000, blank=True)
+    # Kept, never computed again, and never another team's: whatever a cluster holds is found by it.
+    namespace = models.CharField(max_length=63, unique=True, editable=False)
+    size = models.CharField(
+        max_length=6,
+        choices=SizeName.choices,
+        default=SizeName.SMALL,
+        help_text="How much of the cluster the team may use.",
+    )
+    #: The numbers of a custom size; empty for the others.
+    custom_size = models.JSONField(default=dict, blank=True, validators=[check_custom])
     # Grants to the team are guardian grants to this group; its members are the team's.
     group = models.OneToOneField(Group, on_delete=models.PROTECT, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -159,6 +170,10 @@ class Tenant(models.Model):
             models.CheckConstraint(
                 condition=models.Q(slug__regex=r"^[a-z]([a-z0-9_-]{0,38}[a-z0-9])?$"),
                 name="tenant_slug_form",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(namespace__regex=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"),
+                name="tenant_namespace_form",
             ),
         ]
 
@@ -289,6 +304,39 @@ class ApiToken(models.Model):
         return self.expires_at - timezone.now() < EXPIRES_SOON
 
 
+class WorkloadIdentity(models.Model):
+    """A service account of the team's namespace as which its pods sign in, without any secret.
+
+    What it may do is the role of its robot. Like a token it is read before a scope is open, so no
+    row-level security guards it: pages take those of the acting team, and nothing else.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="identities")
+    user = models.OneToOneField(User, on_delete=models.PROTECT, related_name="identity")
+    cluster = models.CharField(max_length=63, help_text="The cluster by its name here.")
+    service_account = models.CharField(max_length=253)
+    # Of the account that signed in first; one made anew under the same name has another.
+    uid = models.CharField(max_length=64, blank=True, editable=False)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ("cluster", "service_account")
+        verbose_name_plural = "workload identities"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "cluster", "service_account"],
+                name="identity_once_per_account",
+                violation_error_message="This service account signs in here already.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.service_account} in {self.cluster}"
+
+
 class TenantOwned(models.Model):
     """A row that belongs to one tenant; every table of such rows stands behind both walls."""
 
@@ -367,6 +415,48 @@ class AuditEvent(Event, TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.actor_label} {self.action} {self.object_label}"
+
+
+class NamespaceState(TenantOwned):
+    """What the last look at the team's namespace in a cluster found; one row for each cluster.
+
+    Written by ``tenants.kubernetes.sync`` alone. ``objects_found`` has an entry for each object of
+    the bundle and each foreign one that matters: kind, name, state, and what differs. ``quota``
+    holds limits and use by resource; ``workloads`` what runs there and should not.
+    """
+
+    class State(models.TextChoices):
+        """Whether the namespace is what it should be."""
+
+        IN_SYNC = "in_sync", "In sync"
+        DRIFT = "drift", "Drift"
+        CONFLICT = "conflict", "Not ours"
+        ERROR = "error", "Error"
+
+    cluster = models.CharField(max_length=63)
+    state = models.CharField(max_length=8, choices=State.choices)
+    mode = models.CharField(max_length=7)
+    error = models.TextField(blank=True)
+    version = models.CharField(max_length=40, blank=True, help_text="Of the cluster.")
+    digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of what is wanted.")
+    objects_found = models.JSONField(default=list)
+    quota = models.JSONField(default=dict)
+    workloads = models.JSONField(default=list)
+    warnings = models.JSONField(default=list)
+    checked_at = models.DateTimeField(default=timezone.now)
+    #: When the namespace was last as it should be.
+    in_sync_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        ordering = ("cluster",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "cluster"], name="namespace_state_once_per_cluster"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cluster}: {self.get_state_display()}"
 
 
 class AccountEvent(Event):

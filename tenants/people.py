@@ -8,6 +8,8 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from tenants import audit, tokens
+from tenants.kubernetes.names import namespace_of
+from tenants.kubernetes.sizes import size_of
 from tenants.models import Membership, Role, Tenant, User
 from tenants.scope import tenant_scope
 
@@ -24,7 +26,7 @@ def create_tenant(
 ) -> Tenant:
     """Make a tenant, and ``admin`` its first admin; raises ValidationError for a bad slug."""
     tenant = Tenant(slug=slug, name=name or slug, contact=contact, description=description)
-    tenant.full_clean(exclude=["group"])
+    tenant.full_clean(exclude=["group", "namespace"])
     try:
         with transaction.atomic():
             return add_tenant(tenant, admin=admin, actor=actor)
@@ -36,6 +38,7 @@ def create_tenant(
 def add_tenant(tenant: Tenant, *, admin: User | None, actor: User | None = None) -> Tenant:
     """Save a checked, new ``tenant`` with its group and first admin."""
     tenant.group = Group.objects.create(name=f"tenant:{tenant.slug}")
+    tenant.namespace = namespace_of(tenant.slug)
     tenant.save(force_insert=True)
     with tenant_scope(tenant, actor):
         audit.record("tenant.created", changes={"name": tenant.name})
@@ -46,8 +49,12 @@ def add_tenant(tenant: Tenant, *, admin: User | None, actor: User | None = None)
 
 @transaction.atomic
 def update_tenant(tenant: Tenant, *, actor: User | None = None) -> Tenant:
-    """Save what was edited of ``tenant`` (its name, contact and description)."""
-    fields = ("name", "contact", "description")
+    """Save what was edited of ``tenant``: its name, contact, description and size.
+
+    Raises ValidationError for a size that there is not.
+    """
+    fields = ("name", "contact", "description", "size", "custom_size")
+    size_of(tenant.size, tenant.custom_size)
     before = Tenant.objects.select_for_update(no_key=True).values(*fields).get(pk=tenant.pk)
     tenant.save(update_fields=fields)
     changed = {

@@ -11,6 +11,7 @@ urlpatterns = [
     path("theme/", views.theme, name="theme"),
     path("t/<str:tenant>/activity/", views.activity, name="activity"),
     path("t/<str:tenant>/admin/members/", views.members, name="members"),
+    path("t/<str:tenant>/isolation/", views.isolation, name="isolation"),
     path("t/<str:tenant>/tokens/", views.my_tokens, name="tokens"),
     path("t/<str:tenant>/tokens/<uuid:token>/revoke/", views.revoke_token, name="revoke_token"),
     path("t/<str:tenant>/admin/robots/", views.robots_page, name="robots"),

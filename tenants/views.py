@@ -19,7 +19,15 @@ from tenants.access import forbidden, member, public, signed_in
 from tenants.context import my_teams
 from tenants.forms import MemberForm, RobotForm, SecretForm, ThemeForm, TokenForm, VerbForm
 from tenants.middleware import is_here
-from tenants.models import ApiToken, AuditEvent, Membership, Role, Tenant, User
+from tenants.models import (
+    ApiToken,
+    AuditEvent,
+    Membership,
+    NamespaceState,
+    Role,
+    Tenant,
+    User,
+)
 from tenants.paging import InvalidCursor, paginate
 from tenants.scope import current_scope
 
@@ -141,6 +149,17 @@ def _change_member(request: HttpRequest, tenant: str) -> HttpResponse:
     if role == "remove" and membership.user == actor:
         return redirect("home")
     return redirect("members", tenant)
+
+
+# --- the team's namespace ------------------------------------------------------------------
+
+
+@member
+@require_safe
+def isolation(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Show the team's namespace in Kubernetes: what it may use, and what the last look found."""
+    context = {"team": _team(), "states": NamespaceState.objects.all()}
+    return render(request, "tenants/isolation.html", context)
 
 
 # --- tokens and robots ---------------------------------------------------------------------

@@ -80,6 +80,7 @@ def team_addresses(target: Target) -> dict[str, tuple[str, Sent]]:
         "remove_files": (f"{pending}remove-files/", {"path": "notes.txt"}),
         "finish_version": (f"{pending}finish/", {}),
         "activity": (f"{team}activity/", {}),
+        "isolation": (f"{team}isolation/", {}),
         "members": (f"{team}admin/members/", {"user": target.person, "role": "contributor"}),
         "tokens": (f"{team}tokens/", {"name": "new", "team": "this", **secret}),
         "revoke_token": (f"{team}tokens/{target.token}/revoke/", {}),

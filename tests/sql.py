@@ -17,7 +17,7 @@ from models_registry.models import (
 )
 from tenants import people
 from tenants.access import share
-from tenants.models import Tenant, User
+from tenants.models import NamespaceState, Tenant, User
 from tenants.scope import tenant_scope
 from tests.people import World
 
@@ -81,6 +81,7 @@ def fill_every_table(world: World) -> None:
     outsiders = people.create_tenant("team_omega", "Omega")
     for tenant, person in ((world.alpha, world.alice), (world.gamma, world.gina)):
         with tenant_scope(tenant, person):
+            NamespaceState.objects.create(cluster="test", state="drift", mode="observe")
             for model in RegisteredModel.objects.all():
                 share(model, with_user=world.charlie)
                 share(model, with_tenant=outsiders)

@@ -81,6 +81,7 @@ TEAM: dict[str, Row] = {
     "versions": Row(),
     "version": Row(),
     "activity": Row(),
+    "isolation": Row(),
     "star_model": Row(get=None, post=302),
     "register_model": CONTRIBUTORS,
     "edit_model": CONTRIBUTORS,
@@ -142,6 +143,7 @@ TRIED_AT: dict[str, tuple[str, ...]] = {
     "Upload": ("files", "upload", "upload_file", "remove_files", "finish_version"),
     "DownloadCount": ("version", "download", "delete_version", "delete_model"),
     "AuditEvent": ("activity", "model_history", "team_home"),
+    "NamespaceState": ("isolation",),
 }
 
 

@@ -294,6 +294,7 @@ SHARED_ROWS = {
     "ArtifactFile": 0,
     "Upload": 0,
     "DownloadCount": 0,
+    "NamespaceState": 0,
 }
 
 

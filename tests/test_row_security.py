@@ -69,6 +69,7 @@ POLICIES = {
     ("models_registry_registeredmodel", "tenant_isolation", "ALL"),
     ("models_registry_upload", "tenant_isolation", "ALL"),
     ("tenants_auditevent", "tenant_isolation", "ALL"),
+    ("tenants_namespacestate", "tenant_isolation", "ALL"),
 }
 
 
@@ -500,6 +501,7 @@ SWITCHES = (
     "SET SESSION AUTHORIZATION {owner}",
     f"CREATE TRIGGER t BEFORE INSERT ON {MODELS} EXECUTE FUNCTION tenants_slug_never_changes()",
     "DROP TRIGGER slug_never_changes ON tenants_tenant",
+    "DROP TRIGGER namespace_never_changes ON tenants_tenant",
     "ALTER TABLE tenants_tenant DISABLE TRIGGER ALL",
     "SET session_replication_role = replica",
     "SELECT pg_read_file('/etc/passwd')",
@@ -544,6 +546,14 @@ def test_a_slug_never_changes(world: World) -> None:
     assert affected("UPDATE tenants_tenant SET slug = slug, name = 'New'") >= 2
 
 
+def test_a_namespace_never_changes_and_is_never_shared(world: World) -> None:
+    """L11, L32: whatever a cluster holds of a team is found by its name."""
+    sql = "UPDATE tenants_tenant SET namespace = %s WHERE id = %s"
+    refused(sql, "bh-other", world.alpha.pk, state=CHECK_VIOLATION)
+    refused(sql, world.gamma.namespace, world.alpha.pk, state=CHECK_VIOLATION)
+    assert affected("UPDATE tenants_tenant SET namespace = namespace, name = 'New'") >= 2
+
+
 # --- the catalogue -------------------------------------------------------------------------
 
 
@@ -556,7 +566,8 @@ def test_the_policies_are_exactly_these(db: None) -> None:
 
 def test_row_security_is_forced_on_every_table_with_a_tenant(db: None) -> None:
     """Found by their column, so a table that no model declares as tenant-owned is found too."""
-    unguarded = {"tenants_membership", "tenants_apitoken"}  # read before a scope is open
+    # Read before a scope is open.
+    unguarded = {"tenants_membership", "tenants_apitoken", "tenants_workloadidentity"}
     tables = rows(
         """SELECT relname, relrowsecurity AND relforcerowsecurity FROM pg_class
             WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')

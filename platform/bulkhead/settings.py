@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from bulkhead import env
+from tenants.kubernetes.installation import Installation
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
@@ -279,6 +280,21 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
     "artifacts": artifacts_storage(env.text("BULKHEAD_STORAGE", "")),
 }
+
+# How tenants' namespaces are rendered; the defaults are those of the class.
+USUAL = Installation()
+KUBERNETES = Installation(
+    prefix=env.text("BULKHEAD_LABEL_PREFIX", USUAL.prefix),
+    registry_namespace=env.text("BULKHEAD_NAMESPACE", USUAL.registry_namespace),
+    gateway_namespace=env.text("BULKHEAD_GATEWAY_NAMESPACE", USUAL.gateway_namespace),
+    dns_namespace=env.text("BULKHEAD_DNS_NAMESPACE", USUAL.dns_namespace),
+    registry_port=env.integer("BULKHEAD_SERVICE_PORT", USUAL.registry_port, least=1),
+    serving_port=env.integer("BULKHEAD_SERVING_PORT", USUAL.serving_port, least=1),
+    pod_security=env.text("BULKHEAD_POD_SECURITY", USUAL.pod_security),
+    binds_users=env.flag("BULKHEAD_BIND_USERS", USUAL.binds_users),
+    user_prefix=env.text("BULKHEAD_USER_PREFIX", ""),
+    group_prefix=env.text("BULKHEAD_GROUP_PREFIX", ""),
+)
 
 LANGUAGE_CODE = "en"
 USE_I18N = True

@@ -1,0 +1,126 @@
+"""How much of a cluster a tenant may use: small, medium, large, or numbers of its own."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+
+class SizeName(models.TextChoices):
+    """A tenant's size by its name."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+    CUSTOM = "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What all pods and objects of a tenant may use together.
+
+    Cores, memory and scratch space (ephemeral storage), in GiB, are what pods may request; their
+    limits may add up to twice as much. GPUs are nvidia.com/gpu; storage, in GiB, is what all volume
+    claims may request; the rest are numbers of objects.
+    """
+
+    cores: int
+    memory: int
+    scratch: int
+    gpus: int
+    pods: int
+    volumes: int
+    storage: int
+    services: int
+    secrets: int
+    config_maps: int
+    jobs: int
+    deployments: int
+
+
+SIZES: dict[str, Size] = {
+    SizeName.SMALL: Size(
+        cores=4,
+        memory=16,
+        scratch=20,
+        gpus=0,
+        pods=20,
+        volumes=5,
+        storage=100,
+        services=10,
+        secrets=50,
+        config_maps=50,
+        jobs=50,
+        deployments=20,
+    ),
+    SizeName.MEDIUM: Size(
+        cores=20,
+        memory=64,
+        scratch=100,
+        gpus=2,
+        pods=50,
+        volumes=20,
+        storage=500,
+        services=25,
+        secrets=100,
+        config_maps=100,
+        jobs=200,
+        deployments=50,
+    ),
+    SizeName.LARGE: Size(
+        cores=80,
+        memory=256,
+        scratch=400,
+        gpus=8,
+        pods=200,
+        volumes=100,
+        storage=5_000,
+        services=100,
+        secrets=400,
+        config_maps=400,
+        jobs=1_000,
+        deployments=200,
+    ),
+}
+
+#: Fewer would keep the bundle itself out: each namespace has a ConfigMap of the cluster's own.
+LEAST = {"gpus": 0, "volumes": 0, "storage": 0, "services": 0, "secrets": 0, "jobs": 0}
+MOST = 1_000_000
+NUMBERS = tuple(field.name for field in fields(Size))
+
+
+def size_of(name: str, custom: Mapping[str, Any]) -> Size:
+    """Return a tenant's size; raises ValidationError, which names what is wrong in ``custom``.
+
+    Of a custom size, what it does not say is as in a small one.
+    """
+    if name != SizeName.CUSTOM:
+        return SIZES[name]
+    check_custom(custom)
+    return replace(SIZES[SizeName.SMALL], **custom)
+
+
+def check_custom(custom: Mapping[str, Any]) -> None:
+    """Raise ValidationError unless these are whole numbers that a size has."""
+    errors = {
+        name: f"Use a whole number from {LEAST.get(name, 1)} to {MOST:,}."
+        for name, value in custom.items()
+        if name in NUMBERS and not _fits(name, value)
+    }
+    unknown = sorted(set(custom) - set(NUMBERS))
+    if unknown:
+        text = f"A size has no {', '.join(unknown)}; it has {', '.join(NUMBERS)}."
+        raise ValidationError(text)
+    if errors:
+        raise ValidationError(errors)
+
+
+def _fits(name: str, value: Any) -> bool:
+    return type(value) is int and LEAST.get(name, 1) <= value <= MOST
+
+
+def as_numbers(size: Size) -> dict[str, int]:
+    """Return the size's numbers by their names."""
+    return asdict(size)
