@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from bulkhead import env
-from tenants.kubernetes.installation import Installation
+from tenants.kubernetes.installation import Installation, read_clusters
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
@@ -294,6 +294,7 @@ KUBERNETES = Installation(
     binds_users=env.flag("BULKHEAD_BIND_USERS", USUAL.binds_users),
     user_prefix=env.text("BULKHEAD_USER_PREFIX", ""),
     group_prefix=env.text("BULKHEAD_GROUP_PREFIX", ""),
+    clusters=read_clusters(env.text("BULKHEAD_CLUSTERS", "")),
 )
 
 LANGUAGE_CODE = "en"

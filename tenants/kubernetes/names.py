@@ -3,8 +3,6 @@
 Each name has exactly one free part behind a fixed beginning, so two tenants never share one.
 """
 
-import re
-
 from tenants.models import Role
 
 #: How each object of ours begins, in tenants' namespaces and cluster-wide.
@@ -13,9 +11,6 @@ FIELD_MANAGER = MANAGED_BY = "bulkhead"
 PART_OF = "bulkhead-tenant"
 #: Counts up when what is rendered changes, so that a cluster can tell how old a bundle is.
 BUNDLE_VERSION = "1"
-
-#: RFC 1123's label: what a namespace's name must be.
-DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 #: The service accounts of each tenant's namespace; none has its token mounted by itself.
 DEFAULT = "default"

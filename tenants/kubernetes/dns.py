@@ -1,0 +1,18 @@
+"""The names that Kubernetes takes."""
+
+import re
+
+#: RFC 1123's label: what the name of a namespace must be.
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+#: RFC 1123's subdomain, labels with dots between: what most other names must be.
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def is_label(name: str) -> bool:
+    """Tell whether a namespace may have that name."""
+    return LABEL.fullmatch(name) is not None
+
+
+def is_subdomain(name: str) -> bool:
+    """Tell whether a service account, or most other objects, may have that name."""
+    return SUBDOMAIN.fullmatch(name) is not None and ".." not in name
