@@ -16,10 +16,10 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 BROWSER_PACKAGES := chromium fonts-inter fonts-dejavu-core fonts-liberation
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench lock clean browser
+.PHONY: help run test test-kubernetes lint format bench lock clean browser
 
 help: ## List what can be typed
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s%s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-17s%s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/run-ready ## Serve the demo at 127.0.0.1:PORT (8000), data in DATA_DIR (var)
 	@exec $(PYTHON) manage.py serve --demo
@@ -27,6 +27,12 @@ run: $(VENV)/run-ready ## Serve the demo at 127.0.0.1:PORT (8000), data in DATA_
 test: lint browser $(OLD_CLIENT)/ready ## Check the code, then run all tests
 	@$(TEST) --numprocesses 2 --dist loadfile
 	@$(TEST) tests/browser
+
+test-kubernetes: $(VENV)/test-ready ## Run the tests that need a real kube-apiserver, which is built once
+	@if [ -z "$${KUBE_APISERVER-}" ]; then tests/kubernetes/build.sh "$(DATA_DIR)/kubernetes"; fi
+	@KUBE_APISERVER="$${KUBE_APISERVER-$(DATA_DIR)/kubernetes/kube-apiserver}" \
+	KUBE_CONTROLLER_MANAGER="$${KUBE_CONTROLLER_MANAGER-$(DATA_DIR)/kubernetes/kube-controller-manager}" \
+		$(TEST) tests/kubernetes
 
 lint: $(VENV)/test-ready ## Check format, style, types, templates and the direction of imports
 	@$(PYTHON) -m ruff format --check --quiet

@@ -30,6 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid}: use the mark `committed` of tests.people.")
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say which level has not been run: nobody should take these tests for all there are."""
+    if not any("kubernetes" in argument for argument in config.args):
+        terminalreporter.write_line(
+            "Not among these: the tests on a real kube-apiserver (make test-kubernetes)."
+        )
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(
     django_test_environment: None,
