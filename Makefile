@@ -11,6 +11,7 @@ export PORT DATA_DIR WORKERS
 OLD_CLIENT := $(VENV)/mlflow-2.22
 # Tests keep their server apart from the one with your data.
 TEST = DATA_DIR="$(DATA_DIR)/test" $(PYTHON) -m pytest
+KUBERNETES = $(abspath $(DATA_DIR))/kubernetes
 TEMPLATES = $(shell find templates -name '*.html')
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 BROWSER_PACKAGES := chromium fonts-inter fonts-dejavu-core fonts-liberation
@@ -29,9 +30,10 @@ test: lint browser $(OLD_CLIENT)/ready ## Check the code, then run all tests
 	@$(TEST) tests/browser
 
 test-kubernetes: $(VENV)/test-ready ## Run the tests that need a real kube-apiserver, which is built once
-	@if [ -z "$${KUBE_APISERVER-}" ]; then tests/kubernetes/build.sh "$(DATA_DIR)/kubernetes"; fi
-	@KUBE_APISERVER="$${KUBE_APISERVER-$(DATA_DIR)/kubernetes/kube-apiserver}" \
-	KUBE_CONTROLLER_MANAGER="$${KUBE_CONTROLLER_MANAGER-$(DATA_DIR)/kubernetes/kube-controller-manager}" \
+	@if [ -z "$${KUBE_APISERVER-}" ]; then tests/kubernetes/build.sh "$(KUBERNETES)"; fi
+	@KUBE_APISERVER="$${KUBE_APISERVER-$(KUBERNETES)/kube-apiserver}" \
+		KUBE_CONTROLLER_MANAGER="$${KUBE_CONTROLLER_MANAGER-$(KUBERNETES)/kube-controller-manager}" \
+		KUBE_POLICIES="$${KUBE_POLICIES-$(KUBERNETES)/policies}" \
 		$(TEST) tests/kubernetes
 
 lint: $(VENV)/test-ready ## Check format, style, types, templates and the direction of imports
