@@ -151,7 +151,7 @@ class _Bundle:
             "apiGroups": [""],
             "resources": ["configmaps"],
             "resourceNames": [names.SYNC_CONFIG_MAP],
-            "verbs": ["get", "update", "patch"],
+            "verbs": list(names.SYNC_VERBS),
         }
         account = {
             "kind": "ServiceAccount",

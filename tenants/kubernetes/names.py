@@ -19,8 +19,9 @@ MODEL_TRAINER = "model-trainer"
 REGISTRY_SYNC = "registry-sync"
 SERVICE_ACCOUNTS = (DEFAULT, MODEL_SERVER, MODEL_TRAINER, REGISTRY_SYNC)
 
-#: The one ConfigMap that the service account registry-sync may change.
+#: The one ConfigMap that the service account registry-sync may change, and how.
 SYNC_CONFIG_MAP = f"{PREFIX}-models"
+SYNC_VERBS = ("get", "update", "patch")
 
 #: The roles in a cluster, and which roles here have them. Kubernetes' own `edit` reads secrets and
 #: `admin` binds roles, so Bulkhead has ClusterRoles of its own.

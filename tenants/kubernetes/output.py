@@ -9,14 +9,14 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tenants.kubernetes import names
+from tenants.kubernetes import cluster_wide, names
 from tenants.kubernetes.bundle import Object, Team, render
 from tenants.kubernetes.installation import Installation
 
@@ -30,6 +30,8 @@ UNTEXTUAL = re.compile(r"[-+.~\d].*|y|n|yes|no|on|off|true|false|null", re.I | r
 #: Zips hold no time of their own; this is the first that they can hold.
 BEGINNING = (1980, 1, 1, 0, 0, 0)
 IN_CLUSTER = "https://kubernetes.default.svc"
+#: Who makes the objects in a cluster where Argo CD applies them.
+ARGO_CD = "system:serviceaccount:argocd:argocd-application-controller"
 
 
 class NotOurs(Exception):
@@ -74,6 +76,28 @@ def bundle_yaml(team: Team, installation: Installation) -> str:
         render(team, installation),
         f"The namespace {team.namespace} of the team {team.slug}. Apply it with:",
         f"{APPLY} FILE",
+        "Where the cluster's policies hold, only the registry's account makes such a namespace:",
+        f"add --as={cluster_wide.registry_user(installation)}",
+    )
+
+
+def cluster_wide_yaml(
+    installation: Installation, writers: Sequence[str] = (), also: Iterable[Object] = ()
+) -> str:
+    """Return what a cluster has once, Bulkhead's own account, and ``also``, as one YAML file.
+
+    ``writers`` are as in ``cluster_wide.render``.
+    """
+    return to_yaml(
+        [
+            *cluster_wide.render(installation, writers),
+            *cluster_wide.controller(installation),
+            *also,
+        ],
+        "What the cluster has once for all teams. Apply it before any team's bundle, with:",
+        f"{APPLY} FILE",
+        f"Bulkhead's account belongs to the namespace {installation.registry_namespace}, which has",
+        "to be there. The policies hold within some seconds.",
     )
 
 
@@ -91,6 +115,17 @@ def kustomize_files(team: Team, installation: Installation, cluster: str) -> dic
         **_kustomization(folder, bundle_yaml(team, installation)),
         f"{folder}/tenant.json": json.dumps(facts, indent=2) + "\n",
     }
+
+
+def cluster_wide_files(
+    installation: Installation,
+    cluster: str,
+    writers: Sequence[str] = (),
+    also: Iterable[Object] = (),
+) -> dict[str, str]:
+    """Return the folder of what a cluster has once; see ``cluster_wide_yaml``."""
+    folder = f"clusters/{cluster}/cluster-wide"
+    return _kustomization(folder, cluster_wide_yaml(installation, writers, also))
 
 
 def tenants_folder(cluster: str) -> str:
@@ -237,6 +272,16 @@ def archive(teams: Iterable[Team], installation: Installation) -> bytes:
         for cluster in installation.clusters:
             files |= kustomize_files(team, installation, cluster.name)
     return zip_of(files)
+
+
+def left_behind(folder: Path, cluster: str, slugs: Iterable[str]) -> list[str]:
+    """Return the tenants' folders of ours that belong to none of these slugs; they stay."""
+    known = set(slugs)
+    return sorted(
+        file.parent.relative_to(folder).as_posix()
+        for file in folder.glob(f"{tenants_folder(cluster)}/*/tenant.json")
+        if file.parent.name not in known
+    )
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,149 @@
+"""``manage.py tenant_manifests``: print what Kubernetes needs for a team, or write folders of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import CommandError
+from django.core.management.base import BaseCommand, CommandParser
+
+from tenants.kubernetes import output
+from tenants.kubernetes.bundle import Object, Team, team_of
+from tenants.management import lookup
+from tenants.models import Tenant
+
+
+class Command(BaseCommand):
+    """Print the Kubernetes objects of teams, or write them to the folders of a repository."""
+
+    help = (
+        "Print the Kubernetes objects of teams as YAML: manage.py tenant_manifests TEAM | "
+        "kubectl apply --server-side --field-manager=bulkhead -f -. With --kustomize they are "
+        "written to a folder, where nothing is ever deleted and no file of others replaced."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take whose objects are wanted, and how."""
+        whose = parser.add_argument_group("whose objects")
+        whose.add_argument("slugs", nargs="*", metavar="SLUG", help="a team's slug")
+        whose.add_argument("--all", action="store_true", help="all teams")
+        whose.add_argument(
+            "--cluster-wide",
+            action="store_true",
+            help="what a cluster has once, and Bulkhead's own account in it",
+        )
+        whose.add_argument(
+            "--writer",
+            action="append",
+            metavar="USER",
+            help="who makes teams' namespaces, as the cluster calls them (Bulkhead's account; with "
+            "--argocd Argo CD's); may be repeated",
+        )
+        where = parser.add_argument_group("to folders")
+        where.add_argument(
+            "--kustomize",
+            type=Path,
+            metavar="DIR",
+            help="write the teams' and what the cluster has once to DIR/clusters/CLUSTER/…",
+        )
+        where.add_argument("--cluster", metavar="NAME", help="for this cluster alone (all)")
+        argo = parser.add_argument_group("for Argo CD")
+        argo.add_argument(
+            "--argocd",
+            action="store_true",
+            help="its applications: written with --kustomize, otherwise printed",
+        )
+        argo.add_argument("--repo", metavar="URL", help="the repository that DIR is kept in")
+        argo.add_argument("--revision", help="a branch or a tag (HEAD, the main branch)")
+        argo.add_argument(
+            "--path", metavar="FOLDER", help="DIR's place in the repository (its top)"
+        )
+        argo.add_argument("--project", help="the project of the applications (default)")
+        argo.add_argument("--server", metavar="URL", help="the cluster (where Argo CD runs)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print or write, or say what is wrong."""
+        repository = self.repository(options)
+        clusters = self.clusters(options["cluster"])
+        teams = self.teams(options["slugs"], everybody=options["all"])
+        writers = options["writer"] or ([output.ARGO_CD] if repository else [])
+        also = self.also()
+        if options["kustomize"]:
+            files: dict[str, str] = {}
+            for cluster in clusters:
+                files |= output.cluster_wide_files(settings.KUBERNETES, cluster, writers, also)
+                for team in teams:
+                    files |= output.kustomize_files(team, settings.KUBERNETES, cluster)
+                if repository:
+                    files |= output.argocd_files(cluster, repository)
+            self.write(options["kustomize"], files, clusters)
+            return
+        texts = []
+        if options["cluster_wide"]:
+            texts.append(output.cluster_wide_yaml(settings.KUBERNETES, writers, also))
+        texts += [output.bundle_yaml(team, settings.KUBERNETES) for team in teams]
+        if repository:
+            for cluster in clusters:
+                texts += output.argocd_files(cluster, repository).values()
+        if not texts:
+            raise CommandError("Name a team, or use --all, --cluster-wide or --argocd.")
+        self.stdout.write("".join(texts), ending="")
+
+    def teams(self, slugs: list[str], *, everybody: bool) -> list[Team]:
+        """Return the teams that are meant, each once."""
+        if everybody and slugs:
+            raise CommandError("Name teams or use --all, not both.")
+        if everybody:
+            return [team_of(tenant) for tenant in Tenant.objects.all()]
+        return [team_of(lookup.team(slug)) for slug in dict.fromkeys(slugs)]
+
+    def clusters(self, only: str | None) -> list[str]:
+        """Return the names of the clusters that are meant."""
+        known = [cluster.name for cluster in settings.KUBERNETES.clusters]
+        if only is None:
+            return known
+        if only not in known:
+            raise CommandError(f"There is no cluster {only}, but {', '.join(known)}.")
+        return [only]
+
+    def repository(self, options: dict[str, Any]) -> output.Repository | None:
+        """Return where Argo CD finds the folders, None if nothing is for it."""
+        names = {"repo": "url", "path": "folder"}
+        given = {
+            names.get(option, option): options[option]
+            for option in ("repo", "revision", "path", "project", "server")
+            if options[option] is not None
+        }
+        if not options["argocd"]:
+            if given:
+                raise CommandError("--repo and what says more about it go with --argocd.")
+            return None
+        if "url" not in given:
+            raise CommandError("--argocd needs --repo, the repository that Argo CD reads.")
+        try:
+            return output.Repository(**given)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+
+    def also(self) -> list[Object]:
+        """Return what else the cluster has once."""
+        return []
+
+    def write(self, folder: Path, files: dict[str, str], clusters: list[str]) -> None:
+        """Write the files that have changed and say which; name folders of teams that are gone."""
+        try:
+            changed = output.write_files(folder, files)
+        except output.NotOurs as error:
+            raise CommandError(f"{error} is not Bulkhead's; nothing was written.") from None
+        except OSError as error:
+            raise CommandError(f"Cannot write to {folder}: {error}") from None
+        say: Callable[[str], None] = self.stdout.write
+        for path in changed:
+            say(f"wrote {path}")
+        if not changed:
+            say("Nothing has changed.")
+        slugs = Tenant.objects.values_list("slug", flat=True)
+        for cluster in clusters:
+            for path in output.left_behind(folder, cluster, slugs):
+                say(f"left {path}: there is no such team")
