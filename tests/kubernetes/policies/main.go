@@ -17,7 +17,6 @@ import (
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
@@ -27,6 +26,7 @@ import (
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 type input struct {
@@ -38,18 +38,18 @@ type input struct {
 }
 
 type request struct {
-	Operation   string         `json:"operation"`
-	User        string         `json:"user"`
-	Groups      []string       `json:"groups"`
-	Group       string         `json:"group"`
-	Version     string         `json:"version"`
-	Kind        string         `json:"kind"`
-	Resource    string         `json:"resource"`
-	Subresource string         `json:"subresource"`
-	Namespace   string         `json:"namespace"`
-	Name        string         `json:"name"`
-	Object      map[string]any `json:"object"`
-	OldObject   map[string]any `json:"oldObject"`
+	Operation   string          `json:"operation"`
+	User        string          `json:"user"`
+	Groups      []string        `json:"groups"`
+	Group       string          `json:"group"`
+	Version     string          `json:"version"`
+	Kind        string          `json:"kind"`
+	Resource    string          `json:"resource"`
+	Subresource string          `json:"subresource"`
+	Namespace   string          `json:"namespace"`
+	Name        string          `json:"name"`
+	Object      json.RawMessage `json:"object"`
+	OldObject   json.RawMessage `json:"oldObject"`
 }
 
 func main() {
@@ -84,13 +84,14 @@ func answer() ([]string, error) {
 }
 
 func ask(plugin *validating.Plugin, one *request) error {
-	interfaces := admission.NewObjectInterfacesFromScheme(runtime.NewScheme())
+	interfaces := admission.NewObjectInterfacesFromScheme(scheme.Scheme)
 	return plugin.Validate(context.Background(), one.attributes(), interfaces)
 }
 
 func start(in *input, stop <-chan struct{}) (*validating.Plugin, error) {
 	objects := []runtime.Object{}
 	for place := range in.Policies {
+		fillIn(&in.Policies[place].Spec)
 		objects = append(objects, &in.Policies[place])
 	}
 	for place := range in.Bindings {
@@ -119,6 +120,16 @@ func start(in *input, stop <-chan struct{}) (*validating.Plugin, error) {
 	return plugin, wait(plugin, &in.Canary)
 }
 
+// fillIn sets what the API server fills in where a policy says nothing.
+func fillIn(spec *admissionregistration.ValidatingAdmissionPolicySpec) {
+	if spec.MatchConstraints.NamespaceSelector == nil {
+		spec.MatchConstraints.NamespaceSelector = &metav1.LabelSelector{}
+	}
+	if spec.MatchConstraints.ObjectSelector == nil {
+		spec.MatchConstraints.ObjectSelector = &metav1.LabelSelector{}
+	}
+}
+
 // wait until the plugin enforces the policies: it compiles them in the background.
 func wait(plugin *validating.Plugin, canary *request) error {
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
@@ -135,14 +146,18 @@ func (one *request) attributes() admission.Attributes {
 	resource := schema.GroupVersionResource{Group: one.Group, Version: one.Version, Resource: one.Resource}
 	who := &user.DefaultInfo{Name: one.User, Groups: one.Groups}
 	return admission.NewAttributesRecord(
-		object(one.Object), object(one.OldObject), kind, one.Namespace, one.Name, resource,
+		object(one.Object, kind), object(one.OldObject, kind), kind, one.Namespace, one.Name, resource,
 		one.Subresource, admission.Operation(one.Operation), &metav1.CreateOptions{}, false, who,
 	)
 }
 
-func object(content map[string]any) runtime.Object {
-	if content == nil {
+func object(content json.RawMessage, kind schema.GroupVersionKind) runtime.Object {
+	if len(content) == 0 || string(content) == "null" {
 		return nil
 	}
-	return &unstructured.Unstructured{Object: content}
+	found, _, err := scheme.Codecs.UniversalDeserializer().Decode(content, &kind, nil)
+	if err != nil {
+		panic(err)
+	}
+	return found
 }
