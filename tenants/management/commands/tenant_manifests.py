@@ -1,4 +1,4 @@
-"""``manage.py tenant_manifests``: print what Kubernetes needs for a team, or write folders of it."""
+"""``manage.py tenant_manifests``: print what Kubernetes needs for teams, or write it to folders."""
 
 from collections.abc import Callable
 from pathlib import Path
