@@ -409,6 +409,7 @@ class ModelVersionAdmin(TeamModelAdmin):
     date_hierarchy = "created_at"
     fields = (
         *("model", "number", "status", "status_message", "stage", "description"),
+        *("recalled_at", "recall_reason", "scan", "scan_note"),
         *("source", "run_id", "run_link", "tags", "params", "metrics"),
         *("creator", "created_at", "updated_at"),
     )

@@ -12,6 +12,7 @@ from django.http import QueryDict
 from models_registry import validators
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.queries import SORTS, ModelFilter
+from models_registry.registry import NOTE_LENGTH
 from tenants.forms import VerbForm
 from tenants.models import Tenant
 from tenants.scope import current_tenant_id
@@ -244,6 +245,16 @@ class EditVersionForm(VersionTextForm):
                 "expected": version.updated_at,
             },
         )
+
+
+class RecallForm(VerbForm):
+    """Why nothing may use a version any more."""
+
+    reason = forms.CharField(
+        max_length=NOTE_LENGTH,
+        help_text="Your team reads it; whoever you share the model with only sees the recall.",
+        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
+    )
 
 
 class AliasNameForm(VerbForm):

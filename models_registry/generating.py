@@ -83,8 +83,8 @@ WITH drawn AS MATERIALIZED (
 ), version AS (
     INSERT INTO models_registry_modelversion
            (id, tenant_id, model_id, number, source, location, run_id, run_link, logged_model_id,
-            status, status_message, description, tags, params, metrics, stage, creator_id,
-            created_at, updated_at)
+            status, status_message, description, tags, params, metrics, stage, recall_reason,
+            scan, scan_note, creator_id, created_at, updated_at)
     SELECT gen_random_uuid(), %(tenant)s, model.id, number,
            's3://' || %(slug)s || '/' || model.name || '/' || number, '',
            replace(gen_random_uuid()::text, '-', ''), '', '',
@@ -96,7 +96,7 @@ WITH drawn AS MATERIALIZED (
            jsonb_build_object('auc', round((0.7 + random() * 0.29)::numeric, 4),
                               'log_loss', round((random() * 0.7)::numeric, 4),
                               'recall', round((0.5 + random() * 0.5)::numeric, 4)),
-           'None', model.owner_id,
+           'None', '', '', '', model.owner_id,
            moment.at, moment.at
       FROM model
      CROSS JOIN generate_series(1, %(versions)s) AS number

@@ -53,6 +53,9 @@ class PlannedVersion:
     fields: dict[str, Any]
     creator: str | None = None
     created_at: datetime | None = None
+    #: Why it is recalled, and what a scanner found that blocks it; None for a document without.
+    recalled: str | None = None
+    blocked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,14 @@ VERSION_FIELDS: dict[str, Reader] = {
     "params": _texts("parameter", validators.PARAM_VALUE_LENGTH),
     "metrics": _metrics(),
 }
-VERSION_KEYS = VERSION_FIELDS | {"number": _number, "creator": _username, "created_at": _time}
+#: Said only where it is so. A scan that passed is not: the document brings no files.
+VERDICTS: dict[str, Reader] = {
+    "recalled": _text(registry.NOTE_LENGTH),
+    "blocked": _text(registry.NOTE_LENGTH),
+}
+VERSION_KEYS = (
+    VERSION_FIELDS | {"number": _number, "creator": _username, "created_at": _time} | VERDICTS
+)
 
 
 def _versions(value: Any, path: str) -> tuple[PlannedVersion, ...]:
@@ -277,8 +287,10 @@ def _versions(value: Any, path: str) -> tuple[PlannedVersion, ...]:
         number = record.pop("number", last + 1)
         if number <= last:
             raise ImportProblem(f"{place}.number", f"expected a number above {last}")
-        creator, created_at = record.pop("creator", None), record.pop("created_at", None)
-        versions.append(PlannedVersion(place, number, record, creator, created_at))
+        other = {
+            key: record.pop(key) for key in {*VERSION_KEYS} - {*VERSION_FIELDS} if key in record
+        }
+        versions.append(PlannedVersion(place, number, record, **other))
     return tuple(versions)
 
 
@@ -456,6 +468,7 @@ def _apply_version(
                 f"version {planned.number} {'was deleted' if gone else 'cannot be added yet'}; "
                 f"the next version of {model.name} is {version.number}",
             )
+        _apply_verdicts(planned, version)
         return True
     fields = {
         key: value
@@ -465,7 +478,20 @@ def _apply_version(
     if fields:
         with _at(planned.path):
             registry.update_version(version, **fields)
-    return bool(fields)
+    return _apply_verdicts(planned, version) or bool(fields)
+
+
+def _apply_verdicts(planned: PlannedVersion, version: ModelVersion) -> bool:
+    """Recall and block as the document says; what it does not say, an older one did not know."""
+    changed = False
+    with _at(planned.path):
+        if planned.recalled is not None and not version.is_recalled:
+            registry.recall_version(version, planned.recalled)
+            changed = True
+        if planned.blocked is not None and not version.is_blocked:
+            registry.record_scan(version, ModelVersion.Scan.BLOCKED, planned.blocked)
+            changed = True
+    return changed
 
 
 def _equal(given: Any, there: Any) -> bool:
@@ -523,4 +549,6 @@ def _version_row(version: ModelVersion) -> dict[str, Any]:
         **{key: getattr(version, key) for key in VERSION_FIELDS},
         "creator": version.creator.username if version.creator else None,
         "created_at": version.created_at.isoformat(),
+        **({"recalled": version.recall_reason} if version.is_recalled else {}),
+        **({"blocked": version.scan_note} if version.is_blocked else {}),
     }

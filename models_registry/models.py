@@ -108,6 +108,13 @@ class ModelVersion(TenantOwned):
         PRODUCTION = "Production"
         ARCHIVED = "Archived"
 
+    class Scan(models.TextChoices):
+        """What a scanner found in the version's files."""
+
+        NONE = "", "not scanned"
+        PASSED = "passed", "passed"
+        BLOCKED = "blocked", "blocked"
+
     model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField(editable=False)
     source = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
@@ -124,6 +131,13 @@ class ModelVersion(TenantOwned):
     params = models.JSONField(default=dict, blank=True)
     metrics = models.JSONField(default=dict, blank=True)
     stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.NONE)
+    recalled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # The owner's own: whoever the model is shared with learns that it is recalled, and not why.
+    recall_reason = models.CharField(max_length=500, blank=True, editable=False)
+    scan = models.CharField(
+        max_length=7, choices=Scan.choices, default=Scan.NONE, blank=True, editable=False
+    )
+    scan_note = models.CharField(max_length=500, blank=True, editable=False)
     creator = models.ForeignKey(
         User, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
@@ -137,6 +151,7 @@ class ModelVersion(TenantOwned):
 
     class Meta(TenantOwned.Meta):
         ordering = ("model__name", "-number")
+        permissions = [("recall_modelversion", "Can recall model version")]
         constraints = [
             models.UniqueConstraint(
                 fields=["tenant", "model", "number"], name="version_number_unique_in_model"
@@ -158,6 +173,22 @@ class ModelVersion(TenantOwned):
 
     def __str__(self) -> str:
         return f"version {self.number}"
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether the team has said that nothing may use it any more."""
+        return self.recalled_at is not None
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a scanner has found what must not run."""
+        return self.scan not in (self.Scan.NONE, self.Scan.PASSED)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may run: complete, not recalled and not blocked."""
+        ready = self.status == self.Status.READY
+        return ready and not (self.is_recalled or self.is_blocked)
 
     @property
     def audit_id(self) -> UUID:

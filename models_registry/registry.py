@@ -36,6 +36,10 @@ Tagged = RegisteredModel | ModelVersion
 
 #: How many tags, parameters or metrics of one change the log names.
 LOGGED_ENTRIES = 100
+#: Of a recall's reason and of a scanner's note.
+NOTE_LENGTH = 500
+#: What a copy of a version has from its original.
+VERDICTS = ("recalled_at", "recall_reason", "scan", "scan_note")
 #: PostgreSQL's integers end here.
 HIGHEST_NUMBER = 2**31 - 1
 
@@ -305,12 +309,29 @@ def add_version(
         updated_at=now,
         **fields | {"source": found.text},
     )
+    if found.origin is not None:
+        _keep_verdicts(version, found.origin)
     with together():
         insert(version)
         audit.record("version.added", version, label=_name(version), changes={"to": version.number})
     if found.folder is not None and not artifacts.snapshot(version, found.folder, found.version):
         raise Conflict("The files at the source were deleted meanwhile; upload them again.")
     return version
+
+
+def _keep_verdicts(copy: ModelVersion, origin: ModelVersion) -> None:
+    """Let a copy be recalled, blocked or passed as what it was made of is at this moment.
+
+    The files are the same, so whatever is wrong with them is wrong with the copy; or copying would
+    be the way around a recall. Withdrawing is then said of each, since each is somebody's to use.
+    """
+    # Unordered: by the model's name, its row would be locked too, which a recall locks first.
+    locked = ModelVersion.objects.order_by().select_for_update(no_key=True).filter(pk=origin.pk)
+    now = locked.values(*VERDICTS).first() or {}  # it may be gone; its files are looked for later
+    for name, value in now.items():
+        setattr(copy, name, value)
+    if copy.scan == ModelVersion.Scan.PASSED and copy.status != ModelVersion.Status.READY:
+        copy.scan, copy.scan_note = ModelVersion.Scan.NONE, ""
 
 
 COUNT_UP = """
@@ -399,6 +420,11 @@ def _check_not_past_finishing() -> None:
 
 
 def _change_version(locked: ModelVersion, fields: Mapping[str, Any]) -> None:
+    elsewhere = fields.get("source", locked.source) != locked.source
+    incomplete = fields.get("status", locked.status) == ModelVersion.Status.PENDING
+    if locked.scan == ModelVersion.Scan.PASSED and (elsewhere or incomplete):
+        # What passed were other files.
+        fields = {**fields, "scan": ModelVersion.Scan.NONE, "scan_note": ""}
     changes = _apply(locked, fields)
     if changes["to"]:
         _save(locked, *fields)
@@ -467,6 +493,76 @@ def finish_version(version: ModelVersion) -> ModelVersion:
         "to": {"status": ModelVersion.Status.READY, "files": len(paths)},
     }
     audit.record("version.updated", locked, label=_name(locked), changes=changes)
+    return locked
+
+
+@_verb("recall_modelversion")
+def recall_version(version: ModelVersion, reason: str) -> ModelVersion:
+    """Say that nothing may use ``version`` any more, and why; it stays, with its aliases.
+
+    No pod that names it starts from then on, also none that takes the place of one that runs; what
+    runs goes on. Copies made before are versions of their own, and are recalled by themselves.
+    Raises ValidationError without a reason, and Conflict where it is recalled already: another
+    person's reason is not overwritten.
+    """
+    reason = reason.strip()
+    if not reason:
+        raise ValidationError({"reason": "Say why: whoever comes upon it wants to know."})
+    _check_text("reason", reason, NOTE_LENGTH)
+    locked = _lock(version)
+    _hold_files(locked)
+    if locked.is_recalled:
+        raise Conflict(f"Version {locked.number} is recalled already.")
+    locked.recalled_at, locked.recall_reason = timezone.now(), reason
+    _save(locked, "recalled_at", "recall_reason")
+    _touch(locked.model_id)
+    audit.record(
+        "version.recalled", locked, label=_name(locked), changes={"to": _for_audit(reason)}
+    )
+    return locked
+
+
+@_verb("recall_modelversion")
+def withdraw_recall(version: ModelVersion) -> ModelVersion:
+    """Let a recalled version be used again; one that is not recalled stays as it is."""
+    locked = _lock(version)
+    if not locked.is_recalled:
+        return locked
+    reason, locked.recalled_at, locked.recall_reason = locked.recall_reason, None, ""
+    _save(locked, "recalled_at", "recall_reason")
+    _touch(locked.model_id)
+    audit.record(
+        "version.recall_withdrawn",
+        locked,
+        label=_name(locked),
+        changes={"from": _for_audit(reason)},
+    )
+    return locked
+
+
+def record_scan(version: ModelVersion, verdict: str, note: str = "") -> ModelVersion:
+    """Keep what a scanner found in the version's files: ``passed``, or ``blocked``, and a note.
+
+    For commands alone: raises PermissionDenied where a person acts. A suspended team's versions are
+    scanned too, since others may use them. Raises ValidationError for another verdict, and where a
+    version passes whose files are not complete.
+    """
+    _check_no_person()
+    if verdict not in (ModelVersion.Scan.PASSED, ModelVersion.Scan.BLOCKED):
+        raise ValidationError({"scan": f"“{verdict}” is neither passed nor blocked."})
+    _check_text("note", note, NOTE_LENGTH)
+    with _undone_alone():
+        locked = _lock(version)
+        _hold_files(locked)
+        ready = locked.status == ModelVersion.Status.READY
+        if verdict == ModelVersion.Scan.PASSED and not ready:
+            raise ValidationError({"scan": "It is not ready: files may come that nobody scanned."})
+        changes = _apply(locked, {"scan": verdict, "scan_note": note})
+        if changes["to"]:
+            _save(locked, "scan", "scan_note")
+            _touch(locked.model_id)
+            said = {"from": changes["from"].get("scan", verdict), "to": verdict, "note": note}
+            audit.record("version.scanned", locked, label=_name(locked), changes=said)
     return locked
 
 
@@ -674,7 +770,7 @@ def set_times(
 
 def _check_no_person() -> None:
     if current_scope().role is not None:
-        raise PermissionDenied("Only a command that copies from elsewhere may do this.")
+        raise PermissionDenied("Only a command may do this, and no person.")
 
 
 # --- bookmarks: a person's own, so no event ------------------------------------------------
@@ -738,7 +834,7 @@ def _lock(row: RowT) -> RowT:
 
 
 def _hold_files(version: ModelVersion) -> None:
-    """Let no file of the version come or go until the transaction ends.
+    """Let no file of the version come or go, and no copy be made, until the transaction ends.
 
     Whoever brings or deletes one shares a lock on the version's row, so this waits for them.
     """

@@ -38,13 +38,15 @@ class Source:
     """A source as it is kept, and what it points at here.
 
     ``folder`` is one of the team's upload area (with ``version``: of that version's files); None
-    for what is elsewhere. ``location`` is where a copied version's own files are, if elsewhere, and
-    ``lineage`` the run and the logged model that it was made from.
+    for what is elsewhere. ``origin`` is the version that is copied, all of it or a part;
+    ``location`` is where a copied version's own files are, if elsewhere, and ``lineage`` the run
+    and the logged model that it was made from.
     """
 
     text: str
     folder: str | None = None
     version: ModelVersion | None = None
+    origin: ModelVersion | None = None
     location: str = ""
     lineage: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,7 +124,7 @@ def _of_version_files(text: str, pk: UUID, path: str) -> Source:
     version = ModelVersion.objects.filter(pk=pk, status=ModelVersion.Status.READY).first()
     if version is None or not _has_files(version, path):
         raise _nothing(text)
-    return Source(text, path, version)
+    return Source(text, path, version, origin=version)
 
 
 def _check_is_whole(path: str) -> None:
@@ -143,24 +145,53 @@ def _has_files(version: ModelVersion | None, folder: str) -> bool:
     return bool(artifacts.files_under(version, folder))
 
 
-def _of_version(text: str, said: Mapping[str, str]) -> Source:
-    """Resolve ``models:/name/3``, ``…/latest``, ``…/Production`` and ``models:/name@alias``.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A version by its model's name and by its number, an alias or a stage; by none: the newest.
 
-    As with MLflow nothing in it is percent-encoded, and a name may hold an ``@``.
+    Where several are in a stage, the newest of them is meant.
+    """
+
+    name: str
+    number: int | None = None
+    alias: str = ""
+    stage: str = ""
+
+
+def named(text: str) -> Named | None:
+    """Return what ``models:/name/3``, ``…/latest``, ``…/Production``, ``models:/name@alias`` name.
+
+    As with MLflow nothing in it is percent-encoded, and a name may hold an ``@``. None for an
+    address that names no version.
     """
     name, separator, which = text.partition(":")[2].removeprefix("/").partition("/")
-    by_alias = not separator
-    if by_alias:
+    if not separator:
         name, _, which = name.rpartition("@")
     if not name or not which or "/" in which:
+        return None
+    if not separator:
+        return Named(name, alias=which)
+    if is_number(which):
+        return Named(name, number=int(which))
+    return Named(name, stage="" if which.lower() == "latest" else which.title())
+
+
+def is_number(text: str) -> bool:
+    """Tell whether ``text`` can be a version's number."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
+def _of_version(text: str, said: Mapping[str, str]) -> Source:
+    meant = named(text)
+    if meant is None:
         raise _bad(text, "it names no version of a model of this registry")
-    versions = ModelVersion.objects.filter(model__name=name).order_by("-number")
-    if by_alias:
-        versions = versions.filter(aliases__name=which)
-    elif which.isascii() and which.isdecimal() and len(which) < 10:
-        versions = versions.filter(number=int(which))
-    elif which.lower() != "latest":
-        versions = versions.filter(stage=which.title())
+    versions = ModelVersion.objects.filter(model__name=meant.name).order_by("-number")
+    if meant.alias:
+        versions = versions.filter(aliases__name=meant.alias)
+    elif meant.number is not None:
+        versions = versions.filter(number=meant.number)
+    elif meant.stage:
+        versions = versions.filter(stage=meant.stage)
     version = versions.select_related("model").first()
     if version is None or version.tags.get(IS_PROMPT) == "true":
         raise _nothing(text)
@@ -170,8 +201,9 @@ def _of_version(text: str, said: Mapping[str, str]) -> Source:
             raise _bad(text, "the run_id and model_id must be those of the version that it names")
     kept = f"models:/{version.model.name}/{version.number}"
     if version.files.exists():
-        return Source(kept, "", version, lineage=lineage)
-    return Source(kept, location=version.location or version.source, lineage=lineage)
+        return Source(kept, "", version, origin=version, lineage=lineage)
+    where = version.location or version.source
+    return Source(kept, origin=version, location=where, lineage=lineage)
 
 
 def _nothing(text: str) -> ValidationError:

@@ -25,6 +25,7 @@ from models_registry.forms import (
     EditForm,
     EditVersionForm,
     FilterForm,
+    RecallForm,
     RegisterForm,
     ShareForm,
     UnshareForm,
@@ -318,6 +319,36 @@ def delete_version(request: HttpRequest, tenant: str, name: str, number: int) ->
         "usage": queries.usage_of(version),
     }
     return _form(request, "models_registry/delete_version.html", form, **context)
+
+
+@member("models_registry.recall_modelversion")
+@require_get_or_post
+def recall_version(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Recall a version: nothing may use it any more, for the reason given."""
+    version = find_version(name, number)
+    form = RecallForm(request.POST if request.method == "POST" else None)
+    if form.is_valid() and _try(form, registry.recall_version, version, **form.cleaned_data):
+        messages.success(request, f"Version {number} is recalled.")
+        return redirect("version", tenant, name, number)
+    return _verdict_form(request, "models_registry/recall_version.html", form, version)
+
+
+@member("models_registry.recall_modelversion")
+@require_get_or_post
+def withdraw_recall(request: HttpRequest, tenant: str, name: str, number: int) -> HttpResponse:
+    """Withdraw a recall: the version may be used again."""
+    version = find_version(name, number)
+    form = VerbForm(request.POST if request.method == "POST" else None)
+    if form.is_valid() and _try(form, registry.withdraw_recall, version):
+        messages.success(request, f"Version {number} can be used again.")
+        return redirect("version", tenant, name, number)
+    return _verdict_form(request, "models_registry/withdraw_recall.html", form, version)
+
+
+def _verdict_form(
+    request: HttpRequest, template: str, form: VerbForm, version: ModelVersion
+) -> HttpResponse:
+    return _form(request, template, form, model=version.model, version=version)
 
 
 @member("models_registry.change_alias")

@@ -40,6 +40,7 @@ _CURATE = frozenset(
     {
         "models_registry.delete_registeredmodel",
         "models_registry.delete_modelversion",
+        "models_registry.recall_modelversion",
         "models_registry.share_registeredmodel",
         "models_registry.view_modelusergrant",
         "models_registry.view_modelgroupgrant",

@@ -16,6 +16,7 @@ WORDS = {
     "set_alias": "models_registry.change_alias",
     "archive": "models_registry.delete_registeredmodel",
     "delete": "models_registry.delete_registeredmodel",
+    "recall": "models_registry.recall_modelversion",
     "share": "models_registry.share_registeredmodel",
     "manage_members": "tenants.manage_members",
 }

@@ -72,6 +72,8 @@ def team_addresses(target: Target) -> dict[str, tuple[str, Sent]]:
         "version": (f"{model}versions/1/", {}),
         "edit_version": (f"{model}versions/1/edit/", {"status": "READY", "description": "new"}),
         "delete_version": (f"{model}versions/2/delete/", {"confirm": "yes"}),
+        "recall_version": (f"{model}versions/2/recall/", {"reason": "It is wrong."}),
+        "withdraw_recall": (f"{model}versions/2/withdraw-recall/", {}),
         "files": (f"{model}versions/1/files/", {}),
         "file": (f"{model}versions/1/files/MLmodel", {}),
         "download": (f"{model}versions/1/download/MLmodel", {}),

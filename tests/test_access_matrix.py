@@ -93,6 +93,8 @@ TEAM: dict[str, Row] = {
     "restore_model": MAINTAINERS_POST,
     "delete_model": MAINTAINERS,
     "delete_version": MAINTAINERS,
+    "recall_version": MAINTAINERS,
+    "withdraw_recall": MAINTAINERS,
     "files": Row(),
     "file": Row(),
     "download": Row(),
@@ -133,7 +135,10 @@ OPEN: dict[str, Open] = {
 #: Each tenant-owned model, and where a stranger's try to reach or change its rows is refused.
 TRIED_AT: dict[str, tuple[str, ...]] = {
     "RegisteredModel": ("models", "model", "edit_model", "delete_model", "shared_model"),
-    "ModelVersion": ("versions", "version", "edit_version", "delete_version", "shared_version"),
+    "ModelVersion": (
+        *("versions", "version", "edit_version", "delete_version", "shared_version"),
+        *("recall_version", "withdraw_recall"),
+    ),
     "Alias": ("model", "set_alias", "delete_alias", "shared_model"),
     "ModelUserGrant": ("model_access", "unshare_model", "shared_models"),
     "ModelGroupGrant": ("model_access", "share_model", "unshare_model", "shared_models"),

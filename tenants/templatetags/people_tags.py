@@ -68,6 +68,9 @@ SENTENCES = {
     "version.added": "added <strong>{object}</strong>",
     "version.updated": "edited {fields} of <strong>{object}</strong>",
     "version.deleted": "deleted <strong>{object}</strong>",
+    "version.recalled": "recalled <strong>{object}</strong>: {after}",
+    "version.recall_withdrawn": "withdrew the recall of <strong>{object}</strong>: {before}",
+    "version.scanned": "scanned <strong>{object}</strong>: {after}",
     "file.deleted": "deleted {files} at <strong>{object}</strong>",
     "file.replaced": "replaced the file <strong>{object}</strong>",
     "alias.set": (

@@ -54,11 +54,11 @@ WITH model AS (
 ), version AS (
     INSERT INTO models_registry_modelversion
            (id, tenant_id, model_id, number, source, location, run_id, run_link, logged_model_id,
-            status, status_message, description, tags, params, metrics, stage,
-            created_at, updated_at)
+            status, status_message, description, tags, params, metrics, stage, recall_reason,
+            scan, scan_note, created_at, updated_at)
     SELECT gen_random_uuid(), %(tenant)s, id, number, 's3://models/' || name || '/' || number, '',
            md5(name || number), '', '', 'READY', '', %(version_description)s,
-           jsonb_object(%(version_keys)s, %(version_values)s), '{}', '{}', 'None',
+           jsonb_object(%(version_keys)s, %(version_values)s), '{}', '{}', 'None', '', '', '',
            created_at, created_at
       FROM model, generate_series(1, %(versions)s) AS number
  RETURNING id, model_id, number, updated_at
