@@ -11,10 +11,14 @@ class ModelsRegistryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect the audit of grants, and let platform admins see how much each tenant has."""
+        """Connect the audit of grants; say how much a tenant has and what its pods may use."""
         from models_registry import grants, mlflow_api, mlflow_artifacts  # noqa: F401  # for what they register
         from models_registry.models import ModelVersion, RegisteredModel
+        from models_registry.workload_models import judge
         from tenants import usage
+        from tenants.kubernetes import workloads
 
         usage.counters["models"] = RegisteredModel.objects.count
         usage.counters["versions"] = ModelVersion.objects.count
+        if judge not in workloads.judges:
+            workloads.judges.append(judge)

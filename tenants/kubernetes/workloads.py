@@ -5,7 +5,7 @@ runs. Only the registry knows models, so it answers for them: see ``judges``.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,10 @@ CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 
 #: The annotations by which a workload says which model it serves; on it or on its pods.
 MODEL, VERSION = "registered-model", "model-version"
-#: ``models:/name/3``, ``models:/name@champion`` inside a longer text.
-MODEL_URI = re.compile(r"models:/+[^\s\"'`,;<>|&)}\]]+")
+#: ``models:/name/3``, ``models:/name@champion`` inside a longer text; clients read any case.
+MODEL_URI = re.compile(r"models:/+[^\s\"'`,;<>|&)}\]]+", re.IGNORECASE)
+#: As many places in one object may name a model; each other model is a look into the registry.
+MOST_REFERENCES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class Reference:
     model: str
     version: str = ""
     uri: str = ""
+
+    @property
+    def named(self) -> tuple[str, str, str]:
+        """What it names, wherever that stands."""
+        return self.model, self.version, self.uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +67,32 @@ class Problem:
 judges: list[Callable[[Reference], str | None]] = []
 
 
+#: What was said of what references name; kept for as long as a few objects are looked at.
+Verdicts = dict[tuple[str, str, str], list[str]]
+
+
 def problems_of(obj: Any) -> list[Problem]:
     """Return what is wrong with the models that ``obj`` uses, for the acting tenant."""
-    return [
-        Problem(reference.path, problem)
-        for reference in references_of(obj)
-        for judge in judges
-        if (problem := judge(reference)) is not None
-    ]
+    return judged(references_of(obj), {})
+
+
+def judged(references: Iterable[Reference], verdicts: Verdicts) -> list[Problem]:
+    """Return what is wrong with ``references``, for the acting tenant.
+
+    What several of them name is looked up once, also where ``verdicts`` come from another call in
+    the same scope. Where there are too many, that alone is wrong and nothing is looked up.
+    """
+    found = list(references)
+    if len(found) > MOST_REFERENCES:
+        many = f"More than {MOST_REFERENCES} places name a model: nobody can check so many."
+        return [Problem(found[MOST_REFERENCES].path, many)]
+    problems = []
+    for reference in found:
+        if reference.named not in verdicts:
+            said = [judge(reference) for judge in judges]
+            verdicts[reference.named] = [problem for problem in said if problem is not None]
+        problems += [Problem(reference.path, said) for said in verdicts[reference.named]]
+    return problems
 
 
 def references_of(obj: Any) -> list[Reference]:
@@ -114,7 +139,7 @@ def _annotated(obj: Any, path: Path) -> Iterator[Reference]:
 def _in_texts(value: Any, path: Path) -> Iterator[Reference]:
     if isinstance(value, str):
         # A whole text may hold a name with spaces in it; inside a longer one no end could be told.
-        uris = [value] if value.startswith("models:/") else MODEL_URI.findall(value)
+        uris = [value] if value.lower().startswith("models:/") else MODEL_URI.findall(value)
         for uri in uris:
             yield Reference(path, "", uri=uri)
     elif isinstance(value, dict):
