@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -70,12 +71,38 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadCredential:
+    """A pod that its cluster vouches for, and the team that the request names ('' for none).
+
+    Whether its service account may sign in anywhere is for the database to say. ``digest`` is that
+    of the pod's token, ``token_id`` what the log calls it and ``token_name`` what the cluster does,
+    '' for nothing. ``team`` is a slug, or the namespace, since MLflow's clients in a cluster call
+    the workspace so.
+    """
+
+    cluster: str
+    namespace: str
+    service_account: str
+    uid: str
+    pod: str
+    pod_uid: str
+    digest: bytes
+    token_id: str
+    token_name: str
+    expires_at: datetime
+    team: str = ""
+
+
+AnyCredential = Credential | WorkloadCredential
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """The tenant that the running code acts for, and the person, if it acts for one.
 
     Without a person it is a system scope, opened by a command; ``role`` is then None. Through a
-    token, ``via`` is the token's clear beginning, and ``reads_only`` may take the role's rights to
-    write away.
+    token, ``via`` is the token's clear beginning (a pod's has an id instead), and ``reads_only``
+    may take the role's rights to write away.
     """
 
     tenant_id: UUID
@@ -223,30 +250,69 @@ TOKENS = """
               AND maker.is_active
               AND (made_by.expires_at IS NULL OR made_by.expires_at > now())))"""
 
-# Where several teams could be meant, none is opened: the rows come without the settings.
-OPEN_FOR_TOKEN = f"""
-WITH found AS MATERIALIZED (
+# A pod's service account and what it opens: its robot's membership, in the team of its namespace.
+# The account is the one that signed in first; one made anew under its name has another uid.
+WORKLOADS = """
+  FROM tenants_tenant tenant
+  JOIN tenants_workloadidentity identity ON identity.tenant_id = tenant.id
+  JOIN tenants_user person ON person.id = identity.user_id
+  JOIN tenants_membership member ON member.user_id = person.id AND member.tenant_id = tenant.id
+ WHERE tenant.namespace = %(namespace)s AND identity.cluster = %(cluster)s
+   AND identity.service_account = %(service_account)s
+   AND identity.uid = %(uid)s AND identity.uid <> ''
+   AND person.is_active AND person.robot_of_id = tenant.id
+   AND (member.expires_at IS NULL OR member.expires_at > now())"""
+
+_OF_TOKEN = f"""
 SELECT tenant.id, tenant.slug, tenant.name, tenant.status = 'suspended' AS suspended,
        tenant.group_id, member.role, person.username, person.id AS user_id,
-       token.scope = 'read' AS reads_only, token.prefix,
+       token.scope = 'read' AS reads_only, token.prefix AS via,
        token.last_used_at IS NULL OR token.last_used_at < now() - interval '1 minute' AS unmarked,
        count(*) OVER () AS teams
 {TOKENS}
-   AND (%(team)s = '' OR replace(tenant.slug, '_', '-') = %(team)s))
+   AND (%(team)s = '' OR replace(tenant.slug, '_', '-') = %(team)s)"""
+
+_OF_WORKLOAD = f"""
+SELECT tenant.id, tenant.slug, tenant.name, tenant.status = 'suspended' AS suspended,
+       tenant.group_id, member.role, person.username, person.id AS user_id,
+       false AS reads_only, %(token_id)s::text AS via,
+       identity.last_used_at IS NULL
+           OR identity.last_used_at < now() - interval '1 minute' AS unmarked,
+       count(*) OVER () AS teams
+{WORKLOADS}
+   AND %(team)s IN ('', replace(tenant.slug, '_', '-'), tenant.namespace)"""
+
+# Where several teams could be meant, none is opened: the rows come without the settings.
+_OPEN = """
+WITH found AS MATERIALIZED ({found})
 SELECT *, CASE WHEN teams = 1 THEN concat(
        set_config('bulkhead.tenant_id', id::text, true),
        set_config('bulkhead.user_id', user_id::text, true),
        set_config('bulkhead.group_id', group_id::text, true)) END
-  FROM found ORDER BY slug"""  # noqa: S608 - constants
+  FROM found ORDER BY slug"""
 
-OPENED_BY_TOKEN = f"""
+OPEN_FOR = {
+    Credential: _OPEN.format(found=_OF_TOKEN),
+    WorkloadCredential: _OPEN.format(found=_OF_WORKLOAD),
+}
+
+OPENED_BY = {
+    Credential: f"""
 SELECT tenant.slug, tenant.name, tenant.description,
        token.tenant_id IS NOT NULL OR person.robot_of_id IS NOT NULL
-{TOKENS} ORDER BY tenant.slug"""
+{TOKENS} ORDER BY tenant.slug""",
+    WorkloadCredential: f"SELECT tenant.slug, tenant.name, tenant.description, true {WORKLOADS}",
+}
 # Two requests that come in one minute's first moment do not wait for each other.
-MARK_AS_USED = """
+MARK_AS_USED = {
+    Credential: """
 UPDATE tenants_apitoken SET last_used_at = now()
- WHERE id = (SELECT id FROM tenants_apitoken WHERE prefix = %s FOR UPDATE SKIP LOCKED)"""
+ WHERE id = (SELECT id FROM tenants_apitoken WHERE prefix = %(via)s FOR UPDATE SKIP LOCKED)""",
+    WorkloadCredential: """
+UPDATE tenants_workloadidentity SET last_used_at = now()
+ WHERE id = (SELECT id FROM tenants_workloadidentity
+              WHERE user_id = %(user_id)s FOR UPDATE SKIP LOCKED)""",
+}
 
 # A pattern can be made to take minutes; a search that takes longer than this is given up.
 LIMIT_TIME = "SELECT set_config('statement_timeout', '20s', true)"
@@ -326,7 +392,7 @@ def member_scope(user: "User", slug: str) -> Iterator[Scope]:
 
 
 @contextmanager
-def token_scope(credential: Credential) -> Iterator[Scope]:
+def token_scope(credential: AnyCredential) -> Iterator[Scope]:
     """Act for the team that the token opens, as the token's holder.
 
     Raises BadToken; NotAMember for a team that the holder is not in, whether there is such a team
@@ -335,14 +401,14 @@ def token_scope(credential: Credential) -> Iterator[Scope]:
     nested = connection.in_atomic_block
     with transaction.atomic():
         with together():  # with the transaction's BEGIN
-            opened = _run(OPEN_FOR_TOKEN, _named(credential))
+            opened = _run(OPEN_FOR[type(credential)], _named(credential))
         scope = _opened(opened.fetchall(), credential)
         with _acting(scope, nested=nested):
             yield scope
 
 
 def read_with_token(
-    credential: Credential,
+    credential: AnyCredential,
     statement: str,
     values: Values,
     *,
@@ -361,7 +427,7 @@ def read_with_token(
     nested = connection.in_atomic_block
     with transaction.atomic() if nested else nullcontext():
         with together():
-            opened = _run(OPEN_FOR_TOKEN, _named(credential))
+            opened = _run(OPEN_FOR[type(credential)], _named(credential))
             if searching:
                 _run(LIMIT_TIME, [])
             found = _run(statement, values, prepare=prepare)
@@ -405,15 +471,21 @@ def _run(statement: str, values: Values, *, prepare: bool = True) -> psycopg.Cur
     return cursor
 
 
-def _named(credential: Credential) -> dict[str, Any]:
+def _named(credential: AnyCredential) -> dict[str, Any]:
+    team = credential.team.replace("_", "-")
+    if isinstance(credential, Credential):
+        return {"prefix": credential.prefix, "digest": credential.digest, "team": team}
     return {
-        "prefix": credential.prefix,
-        "digest": credential.digest,
-        "team": credential.team.replace("_", "-"),
+        "cluster": credential.cluster,
+        "namespace": credential.namespace,
+        "service_account": credential.service_account,
+        "uid": credential.uid,
+        "token_id": credential.token_id,
+        "team": team,
     }
 
 
-def _opened(rows: list[tuple[Any, ...]], credential: Credential) -> Scope:
+def _opened(rows: list[tuple[Any, ...]], credential: AnyCredential) -> Scope:
     """Return the scope that the token opened; marks the token as used, once a minute."""
     if len(rows) != 1:
         raise _refusal(credential)
@@ -423,7 +495,7 @@ def _opened(rows: list[tuple[Any, ...]], credential: Credential) -> Scope:
     )
     if mark:
         with connection.cursor() as cursor:
-            cursor.execute(MARK_AS_USED, [via])
+            cursor.execute(MARK_AS_USED[type(credential)], {"via": via, "user_id": user_id})
     return Scope(
         tenant_id=tenant_id,
         slug=slug,
@@ -448,17 +520,17 @@ class OpenTeam:
     alone: bool
 
 
-def teams_of_token(credential: Credential) -> list[OpenTeam]:
+def teams_of_token(credential: AnyCredential) -> list[OpenTeam]:
     """Return the teams that the token opens, whichever the request names; raises BadToken."""
     with connection.cursor() as cursor:
-        cursor.execute(OPENED_BY_TOKEN, _named(credential))
+        cursor.execute(OPENED_BY[type(credential)], _named(credential))
         teams = [OpenTeam(*row) for row in cursor.fetchall()]
     if not teams:
         raise BadToken
     return teams
 
 
-def _refusal(credential: Credential) -> Exception:
+def _refusal(credential: AnyCredential) -> Exception:
     """Return why the token did not open a team; asked only when it did not."""
     teams = teams_of_token(credential)
     if not credential.team:

@@ -294,6 +294,7 @@ KUBERNETES = Installation(
     binds_users=env.flag("BULKHEAD_BIND_USERS", USUAL.binds_users),
     user_prefix=env.text("BULKHEAD_USER_PREFIX", ""),
     group_prefix=env.text("BULKHEAD_GROUP_PREFIX", ""),
+    audience=env.text("BULKHEAD_AUDIENCE", "") or USUAL.audience,
     clusters=read_clusters(env.text("BULKHEAD_CLUSTERS", "")),
 )
 

@@ -49,6 +49,8 @@ class Installation:
     #: How the cluster's names of people and groups begin (``--oidc-username-prefix``).
     user_prefix: str = ""
     group_prefix: str = ""
+    #: For whom pods' tokens must be made that sign in here (``serviceAccountToken.audience``).
+    audience: str = "bulkhead"
     clusters: tuple[Cluster, ...] = ()
 
     def label(self, name: str) -> str:
