@@ -32,10 +32,12 @@ from models_registry.errors import Conflict
 from models_registry.places import workspace_name
 from models_registry.registry import NameTaken
 from models_registry.stores import OutOfSpace, StoreUnavailable
-from tenants import audit, tokens
+from tenants import audit, identities, tokens
 from tenants.access import api
+from tenants.kubernetes.issuers import KeysUnavailable
 from tenants.middleware import client_ip
 from tenants.scope import (
+    AnyCredential,
     BadToken,
     ContradictsToken,
     Credential,
@@ -113,7 +115,7 @@ class Call:
     """One request: its token and team, and what follows the endpoint's address in its path."""
 
     request: HttpRequest
-    credential: Credential
+    credential: AnyCredential
     rest: str = ""
 
 
@@ -213,18 +215,21 @@ def _prefixes() -> Iterator[str]:
 # --- whose request it is -------------------------------------------------------------------
 
 
-def credential(request: HttpRequest, team: str | None) -> Credential:
+def credential(request: HttpRequest, team: str | None) -> AnyCredential:
     """Return the request's token and the team it names; raises BadToken for what is no token.
 
-    The header names the team, or else the address; which teams the token opens is asked later.
+    What is none of ours may be a pod's, which signs in with it: see ``tenants.identities``. The
+    header names the team, or else the address; which teams the token opens is asked later.
     """
     named = request.headers.get("X-MLFLOW-WORKSPACE", "").strip() or (team or "")
     if named and not TEAM.fullmatch(named):
         named = NOBODYS
-    found = tokens.credential(_token(request.headers.get("Authorization", "")), named)
-    if found is None:
-        raise BadToken
-    return found
+    token = _token(request.headers.get("Authorization", ""))
+    found = tokens.credential(token, named)
+    if found is not None:
+        return found
+    with acting_from(client_ip(request)):
+        return identities.sign_in(token, named)
 
 
 def _token(header: str) -> str:
@@ -278,7 +283,14 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Ap
         case ApiError():
             return error
         case BadToken():
+            if call is not None:
+                identities.forget(call.credential)
             return _bad_token(request)
+        case KeysUnavailable():
+            return ApiError(
+                "TEMPORARILY_UNAVAILABLE",
+                "The keys that this token is signed with cannot be read now; try again.",
+            )
         case NotAMember():
             return missing(f"Workspace '{_named_team(request)}' not found")
         case ContradictsToken(slug=slug):

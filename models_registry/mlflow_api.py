@@ -326,8 +326,9 @@ def list_workspaces(call: Call) -> HttpResponse:
 @endpoint("GET", f"{WORKSPACES}/")
 def get_workspace(call: Call) -> HttpResponse:
     """Return one of the teams that the token opens."""
+    own = getattr(call.credential, "namespace", None)  # as a pod's client calls its team
     for team in teams_of_token(call.credential):
-        if same_team(call.rest, team.slug):
+        if same_team(call.rest, team.slug) or call.rest == own:
             return json_response({"workspace": _workspace(team)})
     raise missing(f"Workspace '{call.rest}' not found")
 

@@ -22,9 +22,29 @@ def record(
     ``changes`` is JSON: usually {"from": …, "to": …}. An event of a version carries its model's id,
     so that a model's history is one query.
     """
+    return insert(_event(action, obj, label, changes))
+
+
+def record_once(
+    event_id: UUID,
+    action: str,
+    obj: models.Model | None = None,
+    *,
+    label: str = "",
+    changes: dict[str, Any] | None = None,
+) -> None:
+    """Write an event as ``record`` does, unless the one of that id is in the log already."""
+    event = _event(action, obj, label, changes)
+    event.pk = event_id
+    AuditEvent.objects.bulk_create([event], ignore_conflicts=True)
+
+
+def _event(
+    action: str, obj: models.Model | None, label: str, changes: dict[str, Any] | None
+) -> AuditEvent:
     scope = current_scope()
     object_id = getattr(obj, "audit_id", None) or getattr(obj, "pk", None)
-    event = AuditEvent(
+    return AuditEvent(
         actor_id=scope.user_id,
         actor_label=scope.actor_label,
         action=action,
@@ -35,7 +55,6 @@ def record(
         ip=caller_address(),
         via=scope.via,
     )
-    return insert(event)
 
 
 def record_account(

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from tenants import audit, tokens
 from tenants.kubernetes.names import namespace_of
 from tenants.kubernetes.sizes import size_of
-from tenants.models import Membership, Role, Tenant, User
+from tenants.models import Membership, Role, Tenant, User, WorkloadIdentity
 from tenants.scope import tenant_scope
 
 
@@ -114,7 +114,7 @@ def let_in(
     expires_at: datetime | None = None,
     actor: User | None = None,
 ) -> Membership:
-    """Make ``user`` a member; ``robots.create_robot`` calls it for a new robot of the team."""
+    """Make ``user`` a member; whoever makes a new robot of the team calls it for that."""
     _keep_robots_below_admins(user, role)
     # The tenant's row orders two who add the same person at the same time.
     Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
@@ -169,7 +169,11 @@ def remove_member(membership: Membership, actor: User | None = None) -> None:
 
 
 def _retire(robot: User, actor: User | None) -> None:
-    """Close a robot's account and free its name: another robot of that name is another account."""
+    """Close a robot's account and free its name: another robot of that name is another account.
+
+    A service account that signs in as the robot does so no more.
+    """
+    WorkloadIdentity.objects.filter(user=robot).delete()
     robot.username = f"{robot.username}.removed{robot.pk}"
     robot.save(update_fields=["username"])
     deactivate_user(robot, actor)
@@ -224,7 +228,8 @@ def _record(
     membership: Membership, what: str, changes: Mapping[str, object], actor: User | None
 ) -> None:
     user = membership.user
-    kind = "member" if user.robot_of_id is None else "robot"
+    identity = WorkloadIdentity.objects.filter(user=user).first() if user.robot_of_id else None
+    kind = "identity" if identity else "robot" if user.robot_of_id else "member"
     with tenant_scope(membership.tenant, actor):
         label = user.robot_name or user.username
-        audit.record(f"{kind}.{what}", membership, label=label, changes=dict(changes))
+        audit.record(f"{kind}.{what}", identity or membership, label=label, changes=dict(changes))

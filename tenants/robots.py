@@ -22,9 +22,12 @@ MOST_ROBOTS = 50
 
 
 def robots_of(tenant: Tenant) -> MembershipQuerySet:
-    """Return the memberships of the team's robots, by name, each with its living tokens."""
+    """Return the memberships of the team's robots, by name, each with its living tokens.
+
+    Those as which pods sign in hold no token and are no robots here: see ``tenants.identities``.
+    """
     living = ApiToken.objects.living().select_related("created_by")
-    robots = Membership.objects.filter(tenant=tenant, user__robot_of=tenant)
+    robots = Membership.objects.filter(tenant=tenant, user__robot_of=tenant, user__identity=None)
     return (
         robots.select_related("user", "tenant")
         .prefetch_related(Prefetch("user__tokens", living, to_attr="living_tokens"))

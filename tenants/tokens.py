@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from tenants import audit
 from tenants.access import ABILITIES
-from tenants.models import ApiToken, Membership, Role, Tenant, User
+from tenants.models import ApiToken, Membership, Role, Tenant, User, WorkloadIdentity
 from tenants.scope import Credential, tenant_scope
 
 KINDS = {ApiToken.Scope.READ: "bhr_", ApiToken.Scope.WRITE: "bhw_"}
@@ -159,6 +159,8 @@ def _check(name: str, scope: str, days: int) -> None:
 def _check_holder(user: User, tenant: Tenant | None, actor: User | None) -> None:
     if not User.objects.filter(pk=user.pk, is_active=True).exists():
         raise ValidationError("This account is deactivated.")
+    if WorkloadIdentity.objects.filter(user=user).exists():
+        raise ValidationError("A workload's identity holds no token: its pods bring theirs along.")
     if tenant is not None:
         member = Membership.objects.active().filter(tenant=tenant, user=user).first()
         if member is None:
