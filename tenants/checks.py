@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import OperationalError, connection, models
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -81,15 +82,21 @@ def views_declare_policies(
             hint="Decorate it with public, signed_in or member of tenants.access.",
             id="bulkhead.E004",
         )
-        for route, pattern in all_patterns()
+        for route, pattern in (*all_patterns(), *private_patterns())
         if policy_of(pattern.callback) is None
     ]
+
+
+def private_patterns() -> Iterable[tuple[str, URLPattern]]:
+    """Yield every URL pattern that is not the site's own but a private listener's."""
+    for urlconf in settings.PRIVATE_URLCONFS:
+        yield from all_patterns(get_resolver(urlconf).url_patterns)
 
 
 def all_patterns(
     patterns: Iterable[URLPattern | URLResolver] | None = None, prefix: str = ""
 ) -> Iterable[tuple[str, URLPattern]]:
-    """Yield every URL pattern with its whole route, but for those of the Django admin.
+    """Yield every URL pattern of the site with its whole route, but for the Django admin's.
 
     The admin's site wraps each of its views and asks for a platform admin by itself.
     """

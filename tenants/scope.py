@@ -37,6 +37,10 @@ class NotAMember(Exception):
     """The person is no member of that tenant, or there is no such tenant; nobody may tell which."""
 
 
+class NobodysNamespace(Exception):
+    """The namespace is no tenant's."""
+
+
 class BadToken(Exception):
     """The token opens nothing: wrong, expired, revoked, or its holder is out; nobody may tell."""
 
@@ -231,6 +235,16 @@ SELECT tenant.id, tenant.slug, tenant.name, tenant.status = 'suspended', tenant.
    AND person.is_active AND person.robot_of_id IS NULL
    AND (member.expires_at IS NULL OR member.expires_at > now())"""
 
+# From a cluster no person asks, but an API server; and nothing may change what it asks about.
+OPEN_FOR_NAMESPACE = """
+SELECT id, slug, name, status = 'suspended', group_id,
+       set_config('bulkhead.tenant_id', id::text, true),
+       set_config('bulkhead.user_id', '', true),
+       set_config('bulkhead.group_id', group_id::text, true)
+  FROM tenants_tenant WHERE namespace = %s"""
+READ_BRIEFLY = """
+SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true)"""
+
 # A token and what it opens, proven as a membership is: by its rows as they are now, every time.
 # A robot's token ends when whoever made it, and so knows it, is no member any more.
 TOKENS = """
@@ -360,6 +374,37 @@ def tenant_scope(tenant: "Tenant", user: "User | None" = None) -> Iterator[Scope
         _set_in_database(scope)
         with _acting(scope, nested=nested):
             yield scope
+
+
+@contextmanager
+def namespace_scope(namespace: str, milliseconds: int) -> Iterator[Scope]:
+    """Act for the tenant of that Kubernetes namespace, to read; raises NobodysNamespace.
+
+    The database itself refuses each write meanwhile, and gives up a statement that takes longer
+    than so many milliseconds.
+    """
+    nested = connection.in_atomic_block
+    with transaction.atomic():
+        with together():  # with the transaction's BEGIN
+            _run(READ_BRIEFLY, [f"{milliseconds}ms"])
+            opened = _run(OPEN_FOR_NAMESPACE, [namespace])
+        row = opened.fetchone()
+        if row is None:
+            raise NobodysNamespace
+        tenant_id, slug, name, suspended, group_id = row[:5]
+        scope = Scope(
+            tenant_id=tenant_id,
+            slug=slug,
+            name=name,
+            suspended=suspended,
+            group_id=group_id,
+            actor_label="system",
+            reads_only=True,
+        )
+        with _acting(scope, nested=nested):
+            yield scope
+            # Nothing was written; undoing puts back what was set, where a transaction was open.
+            transaction.set_rollback(True)
 
 
 @contextmanager

@@ -102,6 +102,9 @@ PLATFORM: dict[str, tuple[str, dict[str, Any]]] = {
     "account_inactive": ("/inactive/", {}),
 }
 
+#: Addresses of private listeners, which the site does not have.
+PRIVATE: dict[str, str] = {"kubernetes_admission": "/kubernetes/admission"}
+
 #: The API's addresses, each with an endpoint at it: a session opens none of them, a token does.
 API: dict[str, str] = {
     f"{team}{kind}": f"{prefix}{path}"

@@ -41,10 +41,17 @@ class Authority:
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.file.write_bytes(self._sign(made).public_bytes(Encoding.PEM))
 
-    def serve(self, name: str, *hosts: str) -> tuple[Path, Path]:
-        """Make a certificate for a server, or without hosts for a client; return it and its key."""
+    def serve(
+        self, name: str, *hosts: str, age: timedelta = AGE, use: x509.ObjectIdentifier | None = None
+    ) -> tuple[Path, Path]:
+        """Make a certificate for a server, or without hosts for a client; return it and its key.
+
+        It ends after ``age``, which may be in the past, and is good for ``use`` alone if given.
+        """
         key = _new_key()
-        made = self._begin(_named(name), key)
+        made = self._begin(_named(name), key, age)
+        if use is not None:
+            made = made.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         if hosts:
             names = x509.SubjectAlternativeName([_general(host) for host in hosts])
             made = made.add_extension(names, critical=False)
@@ -63,7 +70,9 @@ class Authority:
         path.write_bytes(pem)
         return path
 
-    def _begin(self, subject: x509.Name, key: rsa.RSAPrivateKey) -> x509.CertificateBuilder:
+    def _begin(
+        self, subject: x509.Name, key: rsa.RSAPrivateKey, age: timedelta = AGE
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         ours = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
@@ -72,8 +81,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + AGE)
+            .not_valid_before(now + min(age, timedelta(0)) - timedelta(minutes=5))
+            .not_valid_after(now + age)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(ours, False)
         )

@@ -308,6 +308,12 @@ def test_a_view_without_a_policy_is_an_error_and_is_never_reached(db: None) -> N
         assert Client().get(address).status_code == 404
 
 
+@override_settings(PRIVATE_URLCONFS=[__name__])
+def test_a_private_listeners_view_without_a_policy_is_an_error() -> None:
+    found = checks.views_declare_policies(None)
+    assert [error.id for error in found] == ["bulkhead.E004"] * 2
+
+
 # --- migrations go back --------------------------------------------------------------------
 
 BACK_AND_FORTH = """

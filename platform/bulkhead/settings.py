@@ -183,6 +183,8 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "bulkhead.urls"
 WSGI_APPLICATION = "bulkhead.wsgi.application"
+#: Served by listeners of their own, and never by the site; the checks look at them all the same.
+PRIVATE_URLCONFS = ["bulkhead.admission_urls"]
 
 TEMPLATES = [
     {

@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Command(BaseCommand):
         port = options["port"] or env.integer("PORT", 8000, least=1)
         workers = options["workers"] or env.integer("WORKERS", 2, least=1)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _leave)
+            signal.signal(number, leave)
         claim_port(host, port)
         try:
             sign_ins = prepare(demo=options["demo"])
@@ -76,7 +77,7 @@ class Command(BaseCommand):
         server.serve(target_loader=load)
 
 
-def _leave(signum: int, frame: object) -> None:
+def leave(signum: int, frame: object) -> None:
     """Leave at once, but properly: what is registered to run at exit stops the database."""
     sys.exit(0)
 
@@ -158,14 +159,19 @@ class _Server(MPServer):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
 
 
-def make_server(host: str, port: int, workers: int) -> MPServer:
-    """Return granian, set up for Django: a few threads, each with its database connection."""
+def make_server(
+    host: str, port: int, workers: int, *, application: str = APPLICATION, **tls: Any
+) -> MPServer:
+    """Return granian, set up for Django: a few threads, each with its database connection.
+
+    ``tls`` are granian's own options that begin with ``ssl``.
+    """
     # Workers start afresh: a forked one would share our connections and threads. The tracker,
     # a helper of multiprocessing, would unblock Ctrl-C if it were started with the first worker.
     multiprocessing.set_start_method("spawn", force=True)
     resource_tracker.ensure_running()
     return _Server(
-        APPLICATION,
+        application,
         address=host,
         port=port,
         interface=Interfaces.WSGI,
@@ -174,14 +180,15 @@ def make_server(host: str, port: int, workers: int) -> MPServer:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
         log_level=LogLevels.error,
+        **tls,
     )
 
 
 def load(target: str) -> Callable[..., Any]:
     """Return the application; called in each worker."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from bulkhead.wsgi import application
-
+    module, _, name = target.partition(":")
+    application: Callable[..., Any] = getattr(import_module(module), name)
     return application
 
 

@@ -1,0 +1,215 @@
+"""The admission webhook: an API server asks whether a workload may be stored, and gets an answer.
+
+It asks about workloads that name a model, in tenants' namespaces; ``webhook`` renders what tells it
+to. The address exists on the private listener of ``manage.py serve_admission`` only. The tenant is
+the one whose namespace the request names: what an object says of its own namespace, its labels, and
+who sends it decide nothing. See
+https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+
+Whoever makes the object, a person or Kubernetes' own controllers, it is judged in the same way: the
+pod of a recalled version is not made again, though its Deployment is there. Of an update only what
+it adds is judged: what names a recalled version already must still be scaled down, and lose the
+finalizers that keep it from being deleted. The pods that it would make are judged by themselves.
+
+Everything that is not understood is refused, and where the database does not answer in time so is
+the request: under ``failurePolicy: Fail`` that is a denial.
+"""
+
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import Error as DatabaseFailure
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from tenants.access import public
+from tenants.kubernetes.bundle import Object
+from tenants.kubernetes.workloads import (
+    Path,
+    Problem,
+    Reference,
+    Verdicts,
+    judged,
+    references_of,
+)
+from tenants.scope import NobodysNamespace, namespace_scope
+
+logger = logging.getLogger("bulkhead.admission")
+
+API_VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
+#: How long one statement may take; the API server gives up after ``webhook.TIMEOUT`` seconds.
+STATEMENT_MILLISECONDS = 2000
+#: What one answer names at most.
+NAMED_PROBLEMS = 10
+#: What one live audit looks at and finds at most.
+AUDITED_OBJECTS, AUDIT_FINDINGS = 2000, 200
+TEXT_LENGTH = 300
+
+NOBODYS = "This namespace belongs to no team here."
+SUSPENDED = "The team of this namespace is suspended: nothing new runs in it."
+
+
+class Malformed(Exception):
+    """This is no AdmissionReview that can be answered; the message says why."""
+
+
+@public
+@csrf_exempt
+@require_POST
+def admission(request: HttpRequest) -> HttpResponse:
+    """Answer an AdmissionReview; what is none gets 400, and 503 where the database is not there."""
+    try:
+        return HttpResponse(orjson.dumps(answer(request.body)), content_type="application/json")
+    except RequestDataTooBig:
+        words = f"An AdmissionReview has {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes at most."
+        return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
+    except (Malformed, UnreadablePostError) as error:
+        return _refusal(HTTPStatus.BAD_REQUEST, str(error))
+    except DatabaseFailure as error:
+        # Its text may repeat values of a query.
+        logger.error("The database did not answer: %s", type(error).__name__)
+        return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The registry's database does not answer.")
+
+
+def _refusal(status: HTTPStatus, words: str) -> HttpResponse:
+    return HttpResponse(f"{words}\n", status=status, content_type="text/plain; charset=utf-8")
+
+
+def answer(body: bytes) -> Object:
+    """Return the AdmissionReview that answers the one in ``body``; raises Malformed."""
+    try:
+        sent = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Malformed("This is not JSON.") from None
+    if not isinstance(sent, dict) or (sent.get("apiVersion"), sent.get("kind")) != (
+        API_VERSION,
+        KIND,
+    ):
+        raise Malformed(f"This is no {KIND} of {API_VERSION}.")
+    request = sent.get("request")
+    if not isinstance(request, dict):
+        raise Malformed("It has no request.")
+    uid = request.get("uid")
+    if not isinstance(uid, str) or not uid:
+        raise Malformed("Its request has no uid.")
+    try:
+        return {"apiVersion": API_VERSION, "kind": KIND, "response": {"uid": uid, **judge(request)}}
+    except RecursionError:
+        raise Malformed("Its object is nested too deeply.") from None
+
+
+def judge(request: Object) -> Object:
+    """Return whether the request is allowed, and the words for it; raises Malformed."""
+    operation = request.get("operation")
+    if operation in ("DELETE", "CONNECT"):
+        return {"allowed": True}
+    if operation not in ("CREATE", "UPDATE"):
+        raise Malformed("Its request has no operation that is known here.")
+    obj = _object(request)
+    references = references_of(obj)
+    if operation == "UPDATE":
+        before = {reference.named for reference in references_of(request.get("oldObject"))}
+        references = [reference for reference in references if reference.named not in before]
+        if not references:
+            return {"allowed": True}
+    return _judge(str(request.get("namespace", "")), references)
+
+
+def _object(request: Object) -> Object:
+    """Return the object to be judged, if it is of the kind that the request says."""
+    kind, obj = request.get("kind"), request.get("object")
+    named = kind.get("kind") if isinstance(kind, dict) else None
+    if not isinstance(obj, dict) or not named or obj.get("kind") != named:
+        raise Malformed("Its request has no object of its kind.")
+    return obj
+
+
+def _judge(namespace: str, references: list[Reference]) -> Object:
+    # PostgreSQL takes no NUL, and no namespace has such a name.
+    if "\x00" in namespace:
+        return _denied(NOBODYS)
+    try:
+        with namespace_scope(namespace, STATEMENT_MILLISECONDS) as scope:
+            if scope.suspended:
+                return _denied(SUSPENDED)
+            problems = judged(references, {})
+    except NobodysNamespace:
+        return _denied(NOBODYS)
+    if problems:
+        return _denied(_in_words(problems))
+    moving = [word for reference in references if (word := _alias(reference))]
+    if not moving:
+        return {"allowed": True}
+    return {"allowed": True, "warnings": [f"{moving[0]} may move: pods made later follow it."]}
+
+
+def _denied(words: str) -> Object:
+    status = {"code": int(HTTPStatus.FORBIDDEN), "reason": "Forbidden", "message": words}
+    return {"allowed": False, "status": status}
+
+
+def _in_words(problems: list[Problem]) -> str:
+    said = [f"{where(problem.path)}: {problem.message}" for problem in problems[:NAMED_PROBLEMS]]
+    more = len(problems) - len(said)
+    return " ".join([*said, f"And {more} more."] if more else said)
+
+
+def _alias(reference: Reference) -> str:
+    """Return the alias that a reference follows; '' for one that is a number."""
+    name, at, alias = (reference.uri or reference.version).rpartition("@")
+    return f"@{alias.partition('/')[0][:100]}" if at and (reference.uri or not name) else ""
+
+
+def where(path: Path) -> str:
+    """Write the way to a place in an object: ``spec.containers[0].env[1].value``."""
+    text = ""
+    for key in path:
+        if isinstance(key, int) or "." in key or "/" in key:
+            text += f"[{key}]"
+        else:
+            text += f".{key}" if text else key
+    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}…"
+
+
+# --- what runs already ---------------------------------------------------------------------
+
+
+def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
+    """Return what is wrong with the models of what runs: ``kind``, ``name`` and ``problem`` each.
+
+    Admission never sees what was there before a recall, or before the webhook. It asks the same of
+    the objects of the acting tenant's namespace, but for what has no pods any more. It ends after
+    ``AUDITED_OBJECTS`` objects or ``AUDIT_FINDINGS`` findings, and the last entry says so.
+    """
+    verdicts: Verdicts = {}
+    found: list[dict[str, str]] = []
+    for count, obj in enumerate(objects):
+        if count >= AUDITED_OBJECTS or len(found) >= AUDIT_FINDINGS:
+            found.append(
+                {"kind": "", "name": "", "problem": "There is more: not all was looked at."}
+            )
+            break
+        if not _runs(obj):
+            continue
+        for problem in judged(references_of(obj), verdicts):
+            words = f"{where(problem.path)}: {problem.message}"
+            name = str(_dict(obj.get("metadata")).get("name", ""))
+            found.append({"kind": str(obj.get("kind", "")), "name": name, "problem": words})
+    return found
+
+
+def _runs(obj: Object) -> bool:
+    """Tell whether the object has pods, or may have them without being changed."""
+    spec, status = _dict(obj.get("spec")), _dict(obj.get("status"))
+    is_over = status.get("phase") in ("Succeeded", "Failed") or "completionTime" in status
+    return not is_over and spec.get("replicas") != 0
+
+
+def _dict(value: Any) -> Object:
+    return value if isinstance(value, dict) else {}
