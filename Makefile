@@ -54,6 +54,7 @@ bench: $(VENV)/test-ready ## Measure the figures of the README
 	@$(PYTHON) -m tests.benchmarks
 	@$(PYTHON) -m tests.benchmarks.mlflow
 	@$(PYTHON) -m tests.benchmarks.files
+	@$(PYTHON) -m tests.benchmarks.admission
 
 clean: ## Remove .venv and what tools left behind; your data in DATA_DIR stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -11,6 +11,7 @@ import random
 import re
 import selectors
 import socket
+import ssl
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,12 +117,18 @@ class Load:
             return self.p50
         return statistics.quantiles(self.times, n=100)[-1] * 1000
 
-    def ask(self, port: int, requests: Iterator[bytes], seconds: float) -> None:
+    def ask(
+        self,
+        port: int,
+        requests: Iterator[bytes],
+        seconds: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Send one request after the other over each connection, for so many seconds."""
         began, own = time.perf_counter(), time.process_time()
         start = began + WARM_SECONDS
         end = start + seconds
-        for asked, answered, size in _answers(port, requests, end):
+        for asked, answered, size in _answers(port, requests, end, tls):
             inside = min(answered, end) - max(asked, start)
             if inside > 0:
                 self.answers += inside / (answered - asked)
@@ -133,10 +140,10 @@ class Load:
 
 
 def _answers(
-    port: int, requests: Iterator[bytes], end: float
+    port: int, requests: Iterator[bytes], end: float, tls: ssl.SSLContext | None
 ) -> Iterator[tuple[float, float, int]]:
     """Ask until ``end``; yield when each request was sent and answered, and its answer's size."""
-    connections = [_Connection(port) for _ in range(CONNECTIONS)]
+    connections = [_Connection(port, tls) for _ in range(CONNECTIONS)]
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -164,9 +171,11 @@ class _Connection:
     LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
     LAST_CHUNK = b"\r\n0\r\n\r\n"
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection((HOST, port), timeout=PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=HOST)
         self.request = b""
         self.received = bytearray()
         #: Where the body begins and ends; 0 while that is unknown.
@@ -192,6 +201,8 @@ class _Connection:
         if not piece:
             raise http.client.HTTPException(f"{_shown(self.request)} was cut off.")
         self.received += piece
+        while isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            self.received += self.socket.recv(PIECE)  # decrypted already: no selector tells of it
         if not self.body and not self._read_head():
             return False
         if self.end:

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORKERS = 2
@@ -54,6 +56,8 @@ def running(
 ) -> Iterator[Server]:
     """Run a server while the block runs, which begins when ``address`` can be had.
 
+    Of an https address it is enough that somebody listens: not everybody is answered there.
+
     What the server prints goes to the file ``log``. It gets a session of its own, so that Ctrl-C
     is for us alone; we stop it then as always.
     """
@@ -79,12 +83,22 @@ def _wait(process: "subprocess.Popen[Any]", address: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(address):  # noqa: S310 - our own
+            if _is_there(address):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     last = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
     raise RuntimeError(f"The server does not start:\n{last}")
+
+
+def _is_there(address: str) -> bool:
+    """Tell whether the server is there, or raise OSError."""
+    parts = urlsplit(address)
+    if parts.scheme == "https":
+        with socket.create_connection((str(parts.hostname), parts.port or 443)):
+            return True
+    with urllib.request.urlopen(address):  # noqa: S310 - our own
+        return True
 
 
 def _stop(process: "subprocess.Popen[Any]", server: Server) -> None:
