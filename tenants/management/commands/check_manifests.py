@@ -1,0 +1,116 @@
+"""``manage.py check_manifests``: tell where manifests leave their tenant, for people and for CI."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from errno import ENOENT
+from pathlib import Path
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.base import BaseCommand, CommandParser
+
+from tenants.kubernetes import reports
+from tenants.kubernetes.manifests import FILES, Place, Unreadable
+from tenants.management import lookup
+from tenants.scope import tenant_scope
+
+#: The exit code where a file cannot be read or there is no such team; 1 is "an error was found".
+UNUSABLE = 2
+#: What is read of a folder, however deep; hidden folders are left out.
+SUFFIXES = {".yaml", ".yml", ".json"}
+STDIN = "stdin"
+
+
+class Command(BaseCommand):
+    """Check manifests."""
+
+    help = (
+        "Check that Kubernetes manifests stay inside their tenant: its namespace, its service "
+        "accounts, limits, no way to its neighbours or its node. Without --tenant the manifests' "
+        "own Namespace objects are the tenants, and no database is needed. The exit code is 1 if "
+        "there is an error, 0 if there are none but warnings, and 2 if a file cannot be read."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the files and whose they are."""
+        parser.add_argument(
+            "files",
+            nargs="+",
+            metavar="FILE",
+            help="YAML or JSON, or a folder of such files; - reads standard input",
+        )
+        parser.add_argument("--tenant", metavar="SLUG", help="the team whose manifests these are")
+        parser.add_argument("--format", choices=("text", "json", "sarif"), default="text")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check, and report."""
+        files, missing = _contents(options["files"])
+        tenant = None
+        if options["tenant"]:
+            try:
+                tenant = lookup.team(options["tenant"])
+            except CommandError as error:
+                raise _unusable(str(error)) from None
+        with tenant_scope(tenant) if tenant else nullcontext():
+            report = reports.run(files, FILES, tenant, missing)
+        self._write(report, options["format"])
+        if report.unreadable:
+            raise _unusable("Not all of it could be read.")
+        if report.errors:
+            raise CommandError("The manifests do not stay inside their tenant.")
+
+    def _write(self, report: reports.Report, kind: str) -> None:
+        if kind == "text":
+            for line in reports.as_lines(report):
+                self.stdout.write(line)
+        else:
+            write = reports.as_json if kind == "json" else reports.as_sarif
+            self.stdout.write(json.dumps(write(report), indent=2, ensure_ascii=False))
+
+
+def _unusable(message: str) -> CommandError:
+    return CommandError(message, returncode=UNUSABLE)
+
+
+def _contents(words: Sequence[str]) -> tuple[list[tuple[str, bytes]], list[Unreadable]]:
+    """Return each file's name and content, and what could not be opened."""
+    files: dict[str, bytes] = {}
+    missing: list[Unreadable] = []
+    for word in words:
+        try:
+            if word == "-":
+                files[STDIN] = sys.stdin.buffer.read()
+                continue
+            for path in _files_of(Path(word)):
+                files[_name(path)] = path.read_bytes()
+        except OSError as error:
+            place = Place(_name(Path(error.filename or word)), 1, 1)
+            missing.append(Unreadable(f"This cannot be read: {error.strerror}.", place))
+    return [*files.items()], missing
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return the file, or the files in a folder, in the order of their names; raises OSError."""
+    if not path.is_dir():
+        return [path]
+    found = [
+        inner
+        for inner in sorted(path.rglob("*"))
+        if inner.suffix in SUFFIXES
+        and inner.is_file()
+        and not any(part.startswith(".") for part in inner.relative_to(path).parts)
+    ]
+    if not found:
+        raise FileNotFoundError(ENOENT, "no .yaml, .yml or .json is in this folder", str(path))
+    return found
+
+
+def _name(path: Path) -> str:
+    """Return how a file is called in the report: from where we are, if it lies below."""
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return os.fsencode(path).decode(errors="replace")
