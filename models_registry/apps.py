@@ -12,7 +12,12 @@ class ModelsRegistryConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the audit of grants; say how much a tenant has and what its pods may use."""
-        from models_registry import grants, mlflow_api, mlflow_artifacts  # noqa: F401  # for what they register
+        from models_registry import (  # noqa: F401  # for what they register
+            grants,
+            manifest_api,
+            mlflow_api,
+            mlflow_artifacts,
+        )
         from models_registry.models import ModelVersion, RegisteredModel
         from models_registry.workload_models import judge
         from tenants import usage

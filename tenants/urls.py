@@ -3,6 +3,7 @@
 from django.urls import path
 
 from tenants import views
+from tenants.kubernetes import check_views
 
 ROBOT = "t/<str:tenant>/admin/robots/<str:name>/"
 
@@ -12,6 +13,7 @@ urlpatterns = [
     path("t/<str:tenant>/activity/", views.activity, name="activity"),
     path("t/<str:tenant>/admin/members/", views.members, name="members"),
     path("t/<str:tenant>/isolation/", views.isolation, name="isolation"),
+    path("t/<str:tenant>/check/", check_views.check_manifests, name="check_manifests"),
     path("t/<str:tenant>/tokens/", views.my_tokens, name="tokens"),
     path("t/<str:tenant>/tokens/<uuid:token>/revoke/", views.revoke_token, name="revoke_token"),
     path("t/<str:tenant>/admin/robots/", views.robots_page, name="robots"),

@@ -83,6 +83,7 @@ def team_addresses(target: Target) -> dict[str, tuple[str, Sent]]:
         "finish_version": (f"{pending}finish/", {}),
         "activity": (f"{team}activity/", {}),
         "isolation": (f"{team}isolation/", {}),
+        "check_manifests": (f"{team}check/", {"manifests": "{apiVersion: v1, kind: Pod}"}),
         "members": (f"{team}admin/members/", {"user": target.person, "role": "contributor"}),
         "tokens": (f"{team}tokens/", {"name": "new", "team": "this", **secret}),
         "revoke_token": (f"{team}tokens/{target.token}/revoke/", {}),

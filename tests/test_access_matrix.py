@@ -82,6 +82,7 @@ TEAM: dict[str, Row] = {
     "version": Row(),
     "activity": Row(),
     "isolation": Row(),
+    "check_manifests": Row(post=200),
     "star_model": Row(get=None, post=302),
     "register_model": CONTRIBUTORS,
     "edit_model": CONTRIBUTORS,

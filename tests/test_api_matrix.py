@@ -90,6 +90,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ),
     ("POST", f"{REGISTRY}/{VERSIONS}/set-tag"): writes(Role.CONTRIBUTOR, **FIRST, key="k"),
     ("DELETE", f"{REGISTRY}/{VERSIONS}/delete-tag"): writes(Role.CONTRIBUTOR, **FIRST, key="word"),
+    ("POST", "2.0/bulkhead/manifests/check"): reads(manifests="{apiVersion: v1, kind: Pod}"),
     ("GET", "3.0/mlflow/server-info"): Row(public=True, of_no_team=True),
     ("GET", WORKSPACES): Row(of_no_team=True),
     ("GET", f"{WORKSPACES}/"): Row(rest="team-alpha", of_no_team=True),

@@ -181,6 +181,7 @@ BUDGETS = {
     "set_alias": (8, ("fraud",)),
     "shared_models": (6, ()),
     "activity": (6, ()),
+    "check_manifests": (6, ()),
     "members": (6, ()),
     "tokens": (6, ()),
     "robots": (8, ()),

@@ -114,6 +114,36 @@ document.addEventListener("change", (event) => {
   if (form && event.target.matches("select")) form.requestSubmit();
 });
 
+// Files that are dropped on a form go into its field for files, as if they had been chosen there.
+const dropForm = (event) =>
+  event.dataTransfer?.types.includes("Files") && event.target.closest("[data-files-into]");
+
+document.addEventListener("dragover", (event) => {
+  if (dropForm(event)) event.preventDefault();
+});
+
+document.addEventListener("drop", (event) => {
+  const form = dropForm(event);
+  if (!form) return;
+  event.preventDefault();
+  const field = document.getElementById(form.dataset.filesInto);
+  field.files = event.dataTransfer.files;
+  field.focus();
+});
+
+// A finding's line is shown in the text that it is about.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-line]");
+  const text = link && document.querySelector(link.getAttribute("href"));
+  if (!text) return;
+  event.preventDefault();
+  const lines = text.value.split("\n");
+  const start = lines.slice(0, link.dataset.line - 1).join("\n").length + (link.dataset.line > 1);
+  text.focus();
+  text.setSelectionRange(start, start + lines[link.dataset.line - 1].length);
+  text.scrollTop = (text.scrollHeight / lines.length) * (link.dataset.line - 4);
+});
+
 // A whole page instead of a part: the session has ended, so the browser goes there itself.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { pathname, origin } = new URL(event.detail.xhr.responseURL || location.href);
