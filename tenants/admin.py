@@ -9,13 +9,13 @@ from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from tenants import audit, people, tokens
 from tenants.admin_site import PlatformModelAdmin, acting
-from tenants.models import AccountEvent, ApiToken, Membership, Tenant, User
+from tenants.models import AccountEvent, ApiToken, Membership, Tenant, User, WorkloadIdentity
 from tenants.usage import usage_of
 
 if TYPE_CHECKING:
@@ -388,6 +388,43 @@ class ApiTokenAdmin(PlatformModelAdmin):
             for token in queryset:
                 tokens.revoke_token(token, acting(request))
                 self.message_user(request, f"{token.prefix}… of {token.user} is revoked.")
+
+
+@admin.register(WorkloadIdentity)
+class WorkloadIdentityAdmin(PlatformModelAdmin):
+    """Service accounts whose pods sign in: each team's admins choose them, here they are read."""
+
+    list_display = ("service_account", "cluster", "tenant", "role", "created_at", "last_used_at")
+    list_filter = ("cluster", "tenant")
+    list_select_related = ("tenant",)
+    search_fields = ("service_account", "cluster", "tenant__slug")
+    fields = readonly_fields = (
+        *("service_account", "cluster", "tenant", "role", "user", "uid"),
+        *("created_by", "created_at", "last_used_at"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WorkloadIdentity]:
+        """Read the role along."""
+        own = Membership.objects.filter(tenant=OuterRef("tenant"), user=OuterRef("user"))
+        found: QuerySet[WorkloadIdentity] = super().get_queryset(request)
+        return found.annotate(role_now=Subquery(own.values("role")[:1]))
+
+    @admin.display(ordering="role_now")
+    def role(self, identity: WorkloadIdentity) -> str:
+        """What its pods may do."""
+        return identity.role_now or "none"  # type: ignore[attr-defined]  # annotated
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: the team's admins know their service accounts."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: an account is deactivated, and its pods are out."""
+        return False
 
 
 @admin.register(AccountEvent)

@@ -3,9 +3,11 @@
 from django.urls import path
 
 from tenants import views
-from tenants.kubernetes import check_views
+from tenants.kubernetes import check_views, identity_views
 
 ROBOT = "t/<str:tenant>/admin/robots/<str:name>/"
+IDENTITIES = "t/<str:tenant>/admin/identities/"
+IDENTITY = f"{IDENTITIES}<uuid:identity>/"
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -19,4 +21,8 @@ urlpatterns = [
     path("t/<str:tenant>/admin/robots/", views.robots_page, name="robots"),
     path(f"{ROBOT}rotate/", views.rotate_robot, name="rotate_robot"),
     path(f"{ROBOT}remove/", views.remove_robot, name="remove_robot"),
+    path(IDENTITIES, identity_views.identities_page, name="identities"),
+    path(f"{IDENTITY}role/", identity_views.identity_role, name="identity_role"),
+    path(f"{IDENTITY}trust/", identity_views.trust_identity, name="trust_identity"),
+    path(f"{IDENTITY}remove/", identity_views.remove_identity, name="remove_identity"),
 ]

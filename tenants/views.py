@@ -94,6 +94,7 @@ ACTIONS = {
     "grant": "Sharing",
     "member": "Members",
     "robot": "Robots",
+    "identity": "Workloads",
     "token": "Tokens",
     "tenant": "Team",
     "access": "Refusals",
@@ -116,7 +117,7 @@ def _members_page(
 ) -> HttpResponse:
     team = Membership.objects.filter(tenant_id=current_scope().tenant_id)
     context: dict[str, Any] = {
-        "members": team.select_related("user").order_by("user__username"),
+        "members": team.select_related("user__identity").order_by("user__username"),
         "roles": Role.choices,
         "error": error,
     }

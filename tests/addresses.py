@@ -30,6 +30,7 @@ class Target:
     person: int = 0
     token: UUID = NOTHING
     robot: str = "nothing"
+    identity: UUID = NOTHING
     #: The version that takes files.
     pending: int = 3
 
@@ -46,6 +47,8 @@ def team_addresses(target: Target) -> dict[str, tuple[str, Sent]]:
     archived = f"{team}models/{quote(target.archived, safe='')}/"
     shared = f"{team}shared/{target.shared}/"
     robot = f"{team}admin/robots/{target.robot}/"
+    identity = f"{team}admin/identities/{target.identity}/"
+    account = {"cluster": "one", "service_account": "new", "role": "viewer"}
     secret = {"scope": "read", "days": "30", "once": "sent once"}
     return {
         "team_home": (team, {}),
@@ -90,6 +93,10 @@ def team_addresses(target: Target) -> dict[str, tuple[str, Sent]]:
         "robots": (f"{team}admin/robots/", {"name": "new", "role": "viewer", **secret}),
         "rotate_robot": (f"{robot}rotate/", secret),
         "remove_robot": (f"{robot}remove/", {}),
+        "identities": (f"{team}admin/identities/", account),
+        "identity_role": (f"{identity}role/", {"role": "contributor"}),
+        "trust_identity": (f"{identity}trust/", {"uid": "another"}),
+        "remove_identity": (f"{identity}remove/", {}),
     }
 
 

@@ -24,9 +24,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.conf import settings
+from django.test import override_settings
 from jwt.algorithms import get_default_algorithms
 
+from tenants import audit, identities
 from tenants.kubernetes.installation import Cluster
+from tenants.models import Role, Tenant, User, WorkloadIdentity
+from tenants.scope import tenant_scope
 
 PEM = serialization.Encoding.PEM
 HOUR = 3600
@@ -139,6 +143,17 @@ def by_secret(header: Mapping[str, Any], claims: Mapping[str, Any], secret: byte
     """Sign with a secret that everybody has: the public key."""
     signed = f"{b64(json.dumps(header).encode())}.{b64(json.dumps(claims).encode())}"
     return f"{signed}.{b64(hmac.digest(secret, signed.encode(), hashlib.sha256))}"
+
+
+def refused_identity(tenant: Tenant, account: str, actor: User) -> WorkloadIdentity:
+    """Let an account of the cluster `one` sign in, and note that one made anew was refused."""
+    one = Cluster("one", issuer=Issuer().issuer, keys="nowhere.json")
+    with override_settings(KUBERNETES=replace(settings.KUBERNETES, clusters=(one,))):
+        made = identities.create(tenant, "one", account, Role.VIEWER, actor)
+    with tenant_scope(tenant):
+        changes = {"uid": "another", "pod": "a-pod"}
+        audit.record("identity.refused", made, label=account, changes=changes)
+    return made
 
 
 # --- where keys are read from --------------------------------------------------------------

@@ -17,15 +17,18 @@ from django.db import transaction
 from django.test import Client
 from django.urls import resolve
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
 from tenants import people, robots, tokens
 from tenants.access import policy_of, role_with, share
 from tenants.checks import all_patterns, tenant_owned_models
+from tenants.kubernetes.installation import Cluster
 from tenants.models import Role, User
 from tenants.scope import tenant_scope
 from tests.addresses import API, METHODS, PLATFORM, Sent, Target, call, team_addresses
+from tests.issuers import refused_identity
 from tests.people import World, give_files, make_user
 
 As = Callable[[User | None], Client]
@@ -111,6 +114,10 @@ TEAM: dict[str, Row] = {
     "robots": Row(Role.ADMIN, post=200),
     "rotate_robot": Row(Role.ADMIN, post=200),
     "remove_robot": Row(Role.ADMIN, post=302),
+    "identities": Row(Role.ADMIN, post=302),
+    "identity_role": Row(Role.ADMIN, get=None, post=302),
+    "trust_identity": Row(Role.ADMIN, post=302),
+    "remove_identity": Row(Role.ADMIN, post=302),
 }
 
 
@@ -173,7 +180,7 @@ def browsers(world: World, as_: As) -> dict[str, Client]:
 
 
 @pytest.fixture
-def target(world: World) -> Target:
+def target(world: World, settings: Settings) -> Target:
     """team_alpha, with one model archived and one of team_gamma's shared with it."""
     shared = world.model(world.gamma, "CANARY own")
     with tenant_scope(world.alpha, world.alice):
@@ -184,12 +191,15 @@ def target(world: World) -> Target:
     with tenant_scope(world.gamma, world.hugo):
         share(shared, with_tenant=world.alpha)
     robots.create_robot(world.alpha, "ci", Role.VIEWER, world.alice)
+    one = Cluster("one", issuer="https://one.example.com", keys="nowhere.json")
+    settings.KUBERNETES = replace(settings.KUBERNETES, clusters=(one,))
     return Target(
         team="team_alpha",
         shared=shared.pk,
         other_team=world.gamma.pk,
         person=world.bob.pk,
         robot="ci",
+        identity=refused_identity(world.alpha, "model-server", world.alice).pk,
     )
 
 

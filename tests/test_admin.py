@@ -138,7 +138,7 @@ def test_only_pages_made_for_this_site_are_on_it(dana: Client) -> None:
     names = {model.__name__ for model in admin.site._registry}
     assert names == {
         *("Tenant", "Membership", "User", "AccountEvent", "RegisteredModel", "ModelVersion"),
-        "ApiToken",
+        *("ApiToken", "WorkloadIdentity"),
     }
     assert dana.get("/admin/auth/group/").status_code == 404
     assert dana.get("/admin/account/emailaddress/").status_code == 404

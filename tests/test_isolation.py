@@ -33,6 +33,7 @@ from tenants.models import Membership, Role, User
 from tenants.scope import member_scope, tenant_scope
 from tests.addresses import METHODS, PLATFORM, Sent, Target, call, team_addresses
 from tests.answers import body, probability_of_less, whole
+from tests.issuers import refused_identity
 from tests.people import CANARY, FILES, HOSTILE_NAMES, World, give_files, make_user
 from tests.sql import column, rows
 
@@ -115,7 +116,7 @@ def get_addresses(target: Target) -> dict[str, str]:
     """Return the addresses of pages."""
     posts = (
         *("archive_model", "restore_model", "star_model", "unshare_model", "delete_alias"),
-        *("upload", "upload_file", "remove_files", "finish_version"),
+        *("upload", "upload_file", "remove_files", "finish_version", "identity_role"),
         "download",  # no page
     )
     return {
@@ -804,6 +805,7 @@ def test_names_that_break_what_does_not_quote_break_nothing(full: World, as_: As
     """L4, L28: each page of each hostile name works, for its own team only."""
     alice, gina = as_(full.alice), as_(full.gina)
     robots.create_robot(full.alpha, "ci", Role.VIEWER, full.alice)
+    identity = refused_identity(full.alpha, "model-server", full.alice)
     for name in HOSTILE_NAMES:
         with tenant_scope(full.alpha, full.alice):
             model = registry.register_model(name, description=name, card=name, tags={"k": name})
@@ -812,7 +814,7 @@ def test_names_that_break_what_does_not_quote_break_nothing(full: World, as_: As
             registry.set_alias(model, "champion", 1)
         give_files(full.alpha, name)
         token, _ = tokens.create_token(full.alice, name.replace("\n", ""), scope="read")
-        target = Target("team_alpha", name, name, token=token.pk, robot="ci")
+        target = Target("team_alpha", name, name, token=token.pk, robot="ci", identity=identity.pk)
         for page, address in get_addresses(target).items():
             if page.startswith("shared_") and page != "shared_models":
                 continue

@@ -20,6 +20,7 @@ from tenants import people, robots, tokens
 from tenants.access import share
 from tenants.models import AuditEvent, Membership, Role, Tenant, User
 from tenants.scope import tenant_scope
+from tests.issuers import refused_identity
 from tests.pages import Page, crawl
 from tests.people import CANARY, HOSTILE_NAMES, World, add_version
 
@@ -167,6 +168,7 @@ def fill_to(tenant: Tenant, person: User, count: int) -> None:
         tokens.create_token(person, f"{number}", scope="read", tenant=tenant)
         robot = robots.create_robot(tenant, f"ci{number}", Role.VIEWER, person)
         robots.rotate_token(robot, scope="read", days=30, actor=person)
+        refused_identity(tenant, f"ci{number}", person)
 
 
 BUDGETS = {
@@ -185,6 +187,7 @@ BUDGETS = {
     "members": (6, ()),
     "tokens": (6, ()),
     "robots": (8, ()),
+    "identities": (7, ()),
 }
 
 

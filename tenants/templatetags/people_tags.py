@@ -53,6 +53,7 @@ def in_words(event: AuditEvent) -> str:
         needed=changes.get("needed", ""),
         holder=changes.get("holder", ""),
         prefix=changes.get("prefix", ""),
+        pod=changes.get("pod", ""),
         fields=", ".join(_fields(changes)),
         files=_files(changes.get("count")),
     )
@@ -93,6 +94,19 @@ SENTENCES = {
         "changed the role of the robot <strong>{object}</strong>: {before} → {after}"
     ),
     "robot.removed": "removed the robot <strong>{object}</strong>, which was {before}",
+    "identity.added": (
+        "let pods of the service account <strong>{object}</strong> sign in as {after}"
+    ),
+    "identity.role_changed": (
+        "changed the role of the service account <strong>{object}</strong>: {before} → {after}"
+    ),
+    "identity.removed": "removed the service account <strong>{object}</strong>, which was {before}",
+    "identity.trusted": "trusted the service account <strong>{object}</strong>, made anew",
+    "identity.signed_in": "signed in from the pod <strong>{pod}</strong>",
+    "identity.refused": (
+        "refused the pod <strong>{pod}</strong>: its service account <strong>{object}</strong> is "
+        "not the one that is trusted"
+    ),
     "token.created": "made the token <strong>{object}</strong> ({prefix}…) of {holder}",
     "token.revoked": "revoked the token <strong>{object}</strong> ({prefix}…) of {holder}",
     "tenant.created": "created the team",
