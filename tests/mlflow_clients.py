@@ -100,10 +100,11 @@ def all_said(clients: Iterable[Client]) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def bulkhead(folder: Path) -> Iterator[str]:
+def bulkhead(folder: Path, **more: str) -> Iterator[str]:
     """Run ``manage.py serve`` on the tests' database while the block runs; return its address.
 
-    What a test has committed, the server sees, and the other way round.
+    What a test has committed, the server sees, and the other way round. ``more`` are further
+    variables of its environment.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -113,6 +114,7 @@ def bulkhead(folder: Path) -> Iterator[str]:
         "DATABASE_OWNER_URL": _address("owner"),
         "BULKHEAD_SECRET_KEY": settings.SECRET_KEY,
         "BULKHEAD_URL": url,
+        **more,
     }
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(

@@ -1,6 +1,6 @@
 """What is run in a client's process: the scenarios that its test asks for."""
 
-from tests.clients import beside, doors, life, readme, search
+from tests.clients import beside, doors, life, pods, readme, search
 from tests.clients.talk import run
 
 run(
@@ -16,5 +16,6 @@ run(
         "prompts": doors.prompts,
         "readme": readme.readme,
         "beside": beside.beside,
+        "pod": pods.pod,
     }
 )
