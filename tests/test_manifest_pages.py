@@ -70,7 +70,7 @@ def test_findings_are_shown_with_the_lines_that_they_are_about(world: World, as_
     )
     assert "line 10, column 14\nnamespace: tenant2" in page.text
     assert MISPLACED in page.text  # what was typed stays
-    titles = [title for title, found in response.context["groups"] if found]
+    titles = [title for title, _, found in response.context["groups"] if found]
     assert titles == ["Errors", "Warnings"]
 
 

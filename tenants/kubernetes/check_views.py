@@ -135,8 +135,8 @@ def _page(team: Tenant, report: reports.Report, files: dict[str, bytes]) -> dict
         "report": report,
         "unreadable": [problem(one) for one in report.unreadable],
         "groups": [
-            (title, [finding(one) for one in listed if one.rule.severity == severity])
-            for severity, title in ((ERROR, "Errors"), (WARNING, "Warnings"))
+            (title, tone, [finding(one) for one in listed if one.rule.severity == severity])
+            for severity, title, tone in ((ERROR, "Errors", "bad"), (WARNING, "Warnings", "warn"))
         ],
         "left_out": len(report.findings) - len(listed),
         "address": f"{settings.SITE_URL}/t/{team.slug}/api/{reports.ENDPOINT}",
