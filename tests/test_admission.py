@@ -8,16 +8,13 @@ import copy
 import gzip
 import http.client
 import json
-import os
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,6 @@ import celpy
 import pytest
 from celpy.adapter import json_to_cel
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, connections
 from django.test import Client, override_settings
@@ -36,7 +32,6 @@ from kubernetes_validate import (  # type: ignore[import-untyped]  # it has none
     latest_version,
     validate,
 )
-from psycopg.conninfo import make_conninfo
 
 from models_registry import registry
 from models_registry.models import ModelVersion, RegisteredModel
@@ -52,13 +47,11 @@ from tenants.models import User
 from tenants.scope import NobodysNamespace, namespace_scope, scope_or_none, tenant_scope
 from tests.addresses import METHODS, PRIVATE, call
 from tests.certificates import Authority
+from tests.listener import HOST, Listener, database_address, free_port, listening, tls
 from tests.people import CANARY, World, committed, make_world
 
 As = Callable[[User | None], Client]
 
-HOST = "127.0.0.1"
-#: The files of a certificate and of its key.
-Pair = tuple[Path, Path]
 RECORDINGS = sorted((Path(__file__).parent / "kubernetes_recordings").glob("*/admissionreview-*"))
 MODEL, VERSION = "bulkhead.dev/registered-model", "bulkhead.dev/model-version"
 #: As the listener is set up, for what is asked inside the test's process.
@@ -571,14 +564,19 @@ def test_what_is_no_certificate_and_no_https_is_refused(authority: Authority) ->
         render_webhook(INSTALLATION, ca_bundle=authority.file.read_bytes(), url="http://x/y")
 
 
-def matched(obj: Any) -> bool:
-    """Tell whether the condition matches the object, by a real implementation of CEL."""
-    environment = celpy.Environment()
+@pytest.fixture
+def matched() -> Iterator[Callable[[Any], bool]]:
+    """Tell whether the condition matches an object, by a real implementation of CEL."""
+    limit = sys.getrecursionlimit()
+    environment = celpy.Environment()  # it raises the limit for the whole process
     program = environment.program(environment.compile(names_a_model(INSTALLATION)))
-    return bool(program.evaluate({"object": json_to_cel(obj)}))
+    yield lambda obj: bool(program.evaluate({"object": json_to_cel(obj)}))
+    sys.setrecursionlimit(limit)
 
 
-def test_the_condition_matches_what_names_a_model_on_itself_or_on_its_pods() -> None:
+def test_the_condition_matches_what_names_a_model_on_itself_or_on_its_pods(
+    matched: Callable[[Any], bool],
+) -> None:
     annotated = {"metadata": {"annotations": {MODEL: "fraud"}}}
     others = {"metadata": {"annotations": {"other": "fraud", VERSION: "1"}}}
     for path in set(TEMPLATES.values()):
@@ -599,7 +597,9 @@ def test_the_condition_matches_what_names_a_model_on_itself_or_on_its_pods() -> 
         assert matched({"spec": {"template": others}} | annotated)
 
 
-def test_the_condition_matches_what_was_recorded_but_for_what_was_deleted() -> None:
+def test_the_condition_matches_what_was_recorded_but_for_what_was_deleted(
+    matched: Callable[[Any], bool],
+) -> None:
     for recording in RECORDINGS:
         obj = ours(recording)["request"]["object"]
         assert obj is None or matched(obj), recording.name
@@ -679,88 +679,6 @@ def test_a_look_at_what_runs_is_bounded(world: World, monkeypatch: pytest.Monkey
 # --- the listener --------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def database_address(**changes: Any) -> str:
-    """Return the address of the tests' database as the web role, for another process."""
-    given = connections["default"].get_connection_params()
-    named = ("host", "port", "user", "password", "dbname")
-    return make_conninfo("", **{key: given[key] for key in named if given.get(key)} | changes)
-
-
-@dataclass
-class Listener:
-    """A running ``manage.py serve_admission``."""
-
-    process: "subprocess.Popen[bytes]"
-    port: int
-    log: Path
-
-    def ask(
-        self, review: Any, authority: Authority, client: Pair | None = None, path: str = PATH
-    ) -> tuple[int, bytes]:
-        """Ask as an API server does; raises OSError where TLS or the network refuses."""
-        context = ssl.create_default_context(cafile=str(authority.file))
-        if client is not None:
-            context.load_cert_chain(*client)
-        caller = http.client.HTTPSConnection(HOST, self.port, timeout=10, context=context)
-        try:
-            body = json.dumps(review).encode()
-            caller.request("POST", f"{path}?timeout=3s", body, {"Content-Type": "application/json"})
-            answer = caller.getresponse()
-            return answer.status, answer.read()
-        finally:
-            caller.close()
-
-    def is_up(self) -> bool:
-        """Tell whether it listens; fails where it has ended."""
-        assert self.process.poll() is None, self.log.read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex((HOST, self.port)) == 0
-
-
-@contextmanager
-def listening(log: Path, database: str, *options: str) -> Iterator[Listener]:
-    """Run the listener while the block runs."""
-    port = free_port()
-    names = ("DATABASE_", "BULKHEAD_", "DJANGO_", "PORT", "WORKERS")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(names)}
-    environment |= {
-        "DATABASE_URL": database,
-        "BULKHEAD_SECRET_KEY": "only for this test",
-        "BULKHEAD_STORAGE": str(log.parent),
-    }
-    command = [sys.executable, "manage.py", "serve_admission", f"--bind={HOST}:{port}"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--workers=1", *options],
-            cwd=settings.BASE_DIR,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    listener = Listener(process, port, log)
-    try:
-        deadline = time.monotonic() + 60
-        while not listener.is_up():
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield listener
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
-        process.wait()
-
-
 class Gate:
     """A way to the database that can be closed: as if it were down, or were there and silent."""
 
@@ -830,12 +748,6 @@ def gate() -> Iterator[Gate]:
     made = Gate(f"{given['host']}/.s.PGSQL.{given.get('port') or 5432}")
     yield made
     made.end()
-
-
-def tls(authority: Authority, server: Pair, *, mutual: bool = True) -> list[str]:
-    """Return the listener's options."""
-    options = [f"--cert={server[0]}", f"--key={server[1]}"]
-    return [*options, f"--client-ca={authority.file}"] if mutual else options
 
 
 @committed
