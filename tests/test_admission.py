@@ -4,6 +4,7 @@ The recordings were made with other names than ours. ``ours`` puts our label pre
 models in their place, byte for byte; all else is what kube-apiserver 1.20.2 and 1.36.2 sent.
 """
 
+import base64
 import copy
 import gzip
 import http.client
@@ -284,6 +285,8 @@ def test_an_alias_is_allowed_with_a_warning(world: World) -> None:
     container = by_address["request"]["object"]["spec"]["containers"][0]
     container["env"] = [{"name": "MODEL", "value": "models:/fraud@champion/MLmodel"}]
     assert asked(by_address)["warnings"] == [words]
+    container["env"][0]["value"] = "models:/fraud/1/path@with"
+    assert "warnings" not in asked(by_address)
     assert "warnings" not in asked(pod(version="1"))
 
 
@@ -557,9 +560,17 @@ def test_the_prefix_and_the_namespace_are_the_installations(authority: Authority
     }
 
 
+def test_a_key_in_the_same_file_is_not_published(authority: Authority) -> None:
+    cert, key = authority.serve("both", HOST)
+    pem = key.read_bytes() + authority.file.read_bytes() + cert.read_bytes()
+    [hook] = render_webhook(INSTALLATION, ca_bundle=pem)["webhooks"]
+    published = base64.b64decode(hook["clientConfig"]["caBundle"])
+    assert published == authority.file.read_bytes() + cert.read_bytes()
+
+
 def test_what_is_no_certificate_and_no_https_is_refused(authority: Authority) -> None:
     with pytest.raises(ValueError, match="no certificate"):
-        render_webhook(INSTALLATION, ca_bundle="")
+        render_webhook(INSTALLATION, ca_bundle=authority.key("alone").read_bytes())
     with pytest.raises(ValueError, match="https"):
         render_webhook(INSTALLATION, ca_bundle=authority.file.read_bytes(), url="http://x/y")
 
@@ -645,12 +656,18 @@ def test_what_has_no_pods_any_more_does_not_run(world: World) -> None:
         running("ReplicaSet", "old", "nothing", spec={"replicas": 0}),
         running("Pod", "done", "nothing", status={"phase": "Succeeded"}),
         running("Pod", "failed", "nothing", status={"phase": "Failed"}),
-        running("Job", "done", "nothing", status={"completionTime": "2026-11-24T09:00:00Z"}),
+        *(
+            running(
+                "Job", kind, "nothing", status={"conditions": [{"type": kind, "status": "True"}]}
+            )
+            for kind in ("Complete", "Failed")
+        ),
+        running("CronJob", "paused", "nothing", spec={"suspend": True}),
     ]
     busy = [
         running("ReplicaSet", "new", "nothing", spec={"replicas": 1}),
         running("Pod", "runs", "nothing", status={"phase": "Running"}),
-        running("Job", "runs", "nothing", status={"active": 1}),
+        running("Job", "runs", "nothing", status={"conditions": [{"type": "Failed"}, None]}),
         running("CronJob", "waits", "nothing", status={}),
     ]
     with tenant_scope(world.alpha):

@@ -161,9 +161,10 @@ def _in_words(problems: list[Problem]) -> str:
 
 
 def _alias(reference: Reference) -> str:
-    """Return the alias that a reference follows; '' for one that is a number."""
-    name, at, alias = (reference.uri or reference.version).rpartition("@")
-    return f"@{alias.partition('/')[0][:100]}" if at and (reference.uri or not name) else ""
+    """Return the alias that an allowed reference follows; '' for one that is a number."""
+    address = reference.uri.partition(":")[2].lstrip("/").partition("/")[0]
+    name, at, alias = (address or reference.version).rpartition("@")
+    return f"@{alias}" if at and (address or not name) else ""
 
 
 def where(path: Path) -> str:
@@ -207,8 +208,13 @@ def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
 def _runs(obj: Object) -> bool:
     """Tell whether the object has pods, or may have them without being changed."""
     spec, status = _dict(obj.get("spec")), _dict(obj.get("status"))
-    is_over = status.get("phase") in ("Succeeded", "Failed") or "completionTime" in status
-    return not is_over and spec.get("replicas") != 0
+    conditions = status.get("conditions")
+    is_over = status.get("phase") in ("Succeeded", "Failed") or any(
+        _dict(condition).get("type") in ("Complete", "Failed")
+        and _dict(condition).get("status") == "True"
+        for condition in (conditions if isinstance(conditions, list) else [])
+    )
+    return not (is_over or spec.get("replicas") == 0 or spec.get("suspend") is True)
 
 
 def _dict(value: Any) -> Object:

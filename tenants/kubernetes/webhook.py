@@ -14,6 +14,7 @@ What is matched, and what is not:
 """
 
 import base64
+import re
 
 from tenants.kubernetes import names
 from tenants.kubernetes.bundle import Object
@@ -32,17 +33,19 @@ RESOURCES: dict[str, tuple[str, ...]] = {
     "apps": ("daemonsets", "deployments", "replicasets", "statefulsets"),
     "batch": ("cronjobs", "jobs"),
 }
-CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
 def render_webhook(installation: Installation, *, ca_bundle: str | bytes, url: str = "") -> Object:
     """Return the configuration; ``ca_bundle`` is in PEM and vouches for the listener's certificate.
 
-    The listener is a Service in Bulkhead's namespace, or is at ``url``, which begins with https.
-    Raises ValueError for a bundle without a certificate and for another address.
+    Of the bundle only certificates are published, should a key be in the same file. The listener is
+    a Service in Bulkhead's namespace, or is at ``url``, which begins with https. Raises ValueError
+    for a bundle without a certificate and for another address.
     """
     pem = ca_bundle.encode() if isinstance(ca_bundle, str) else ca_bundle
-    if CERTIFICATE not in pem:
+    certificates = CERTIFICATE.findall(pem)
+    if not certificates:
         raise ValueError("The CA bundle holds no certificate in PEM.")
     if url and not url.startswith("https://"):
         raise ValueError("An API server calls a webhook by https only.")
@@ -58,8 +61,12 @@ def render_webhook(installation: Installation, *, ca_bundle: str | bytes, url: s
             "labels": labels,
             "annotations": {installation.label("bundle-version"): names.BUNDLE_VERSION},
         },
-        "webhooks": [_webhook(installation, base64.b64encode(pem).decode(), url)],
+        "webhooks": [_webhook(installation, _bundle(certificates), url)],
     }
+
+
+def _bundle(certificates: list[bytes]) -> str:
+    return base64.b64encode(b"\n".join([*certificates, b""])).decode()
 
 
 def _webhook(installation: Installation, bundle: str, url: str) -> Object:
