@@ -19,6 +19,7 @@ from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
 from tenants.models import User
+from tests.kubernetes_stage import Stage, replayed, team_for
 from tests.people import World, make_world
 
 
@@ -141,3 +142,11 @@ def as_(client: Client) -> Callable[[User | None], Client]:
         return browser
 
     return sign_in
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, db: None, tmp_path: Path) -> Iterator[Stage]:
+    """Return a team and a cluster that answers what a real one answered in this test."""
+    name = request.node.originalname
+    with replayed(name, team_for(name), tmp_path) as stage:
+        yield stage
