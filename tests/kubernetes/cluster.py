@@ -28,7 +28,7 @@ ISSUER = "https://kubernetes.default.svc"
 CONTROLLER = "system:serviceaccount:bulkhead:bulkhead"
 CONTROLLERS = (
     *("resourcequota", "namespace", "serviceaccount", "root-ca-cert-publisher"),
-    *("deployment", "replicaset"),
+    *("deployment", "replicaset", "clusterrole-aggregation"),
 )
 STARTS_WITHIN = 60
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
@@ -131,6 +131,7 @@ def running(folder: Path, users: dict[str, tuple[str, ...]]) -> Iterator[LiveClu
     ]
     (folder / "tokens.csv").write_text("\n".join(lines))
     authority.serve("server", "127.0.0.1", "localhost", "kubernetes.default.svc")
+    _show_certificate_to_webhooks(cluster)
     key = authority.key("accounts")
     commands = [
         _etcd(paths[ETCD], folder, etcd_port, peer_port),
@@ -149,6 +150,29 @@ def running(folder: Path, users: dict[str, tuple[str, ...]]) -> Iterator[LiveClu
             process.terminate()
         for process in started:
             process.wait(30)
+
+
+def _show_certificate_to_webhooks(cluster: LiveCluster) -> None:
+    """Write what makes the API server show a certificate of its own to whatever it asks."""
+    certificate, key = cluster.authority.serve("api-server")
+    user = {"client-certificate": str(certificate), "client-key": str(key)}
+    callers = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "users": [{"name": "*", "user": user}],
+    }
+    (cluster.folder / "webhooks.kubeconfig").write_text(yaml.safe_dump(callers))
+    plugin = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "WebhookAdmissionConfiguration",
+        "kubeConfigFile": str(cluster.folder / "webhooks.kubeconfig"),
+    }
+    admission = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AdmissionConfiguration",
+        "plugins": [{"name": "ValidatingAdmissionWebhook", "configuration": plugin}],
+    }
+    (cluster.folder / "admission.yaml").write_text(yaml.safe_dump(admission))
 
 
 def _etcd(program: str, folder: Path, port: int, peer_port: int) -> list[str]:
@@ -176,6 +200,7 @@ def _server(program: str, folder: Path, port: int, etcd_port: int, key: Path) ->
         f"--cert-dir={folder / 'certs'}",
         f"--token-auth-file={folder / 'tokens.csv'}",
         "--authorization-mode=RBAC",
+        f"--admission-control-config-file={folder / 'admission.yaml'}",
         f"--service-account-issuer={ISSUER}",
         f"--service-account-signing-key-file={key}",
         f"--service-account-key-file={key}",
