@@ -1,0 +1,75 @@
+"""Kubernetes' quantities are read exactly, and nothing else is taken for one."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenants.kubernetes.quantities import SUFFIXES, parse, write
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("4", 4),
+        ("+4", 4),
+        ("-1", -1),
+        ("1500m", Fraction(3, 2)),
+        ("0.5", Fraction(1, 2)),
+        (".5", Fraction(1, 2)),
+        ("5.", 5),
+        ("250u", Fraction(1, 4000)),
+        ("1n", Fraction(1, 10**9)),
+        ("16Gi", 16 * 2**30),
+        ("1.5Gi", 3 * 2**29),
+        ("1Ki", 1024),
+        ("1k", 1000),
+        ("100M", 10**8),
+        ("1E", 10**18),
+        ("1Ei", 2**60),
+        ("1e3", 1000),
+        ("1E3", 1000),
+        ("12e-1", Fraction(6, 5)),
+    ],
+)
+def test_a_quantity_is_the_number_that_it_stands_for(text: str, number: Fraction) -> None:
+    assert parse(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "m", "Gi", ".", "1 Gi", " 1", "1\n", "1K", "1ki", "1mi", "1Gib", "1e", "1e1000"),
+        *("1e3Gi", "--1", "1,000", "0x10", "٣", "1" * 41, "NaN", "inf"),
+    ],
+)
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quantity"):
+        parse(text)
+
+
+@given(st.integers(0, 10**12), st.sampled_from(sorted(SUFFIXES)))
+def test_a_suffix_multiplies(number: int, suffix: str) -> None:
+    assert parse(f"{number}{suffix}") == number * SUFFIXES[suffix]
+
+
+@given(st.integers(0, 10**6))
+def test_a_thousand_of_a_thousandth_is_one(number: int) -> None:
+    assert parse(f"{number * 1000}m") == parse(f"{number}") == parse(f"{number * 10**9}n")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (Fraction(0), "0"),
+        (Fraction(3, 2), "1.5"),
+        (Fraction(1, 3), "0.33"),
+        (Fraction(100), "100"),
+        (Fraction(12_000), "12,000"),
+        (Fraction(1, 10**9), "less than 0.01"),
+    ],
+)
+def test_a_number_is_written_for_people(number: Fraction, text: str) -> None:
+    assert write(number) == text
