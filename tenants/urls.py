@@ -4,7 +4,9 @@ from django.urls import path
 
 from tenants import views
 from tenants.kubernetes import check_views, identity_views
+from tenants.kubernetes import views as kubernetes
 
+BUNDLE = "t/<str:tenant>/isolation/"
 ROBOT = "t/<str:tenant>/admin/robots/<str:name>/"
 IDENTITIES = "t/<str:tenant>/admin/identities/"
 IDENTITY = f"{IDENTITIES}<uuid:identity>/"
@@ -14,8 +16,11 @@ urlpatterns = [
     path("theme/", views.theme, name="theme"),
     path("t/<str:tenant>/activity/", views.activity, name="activity"),
     path("t/<str:tenant>/admin/members/", views.members, name="members"),
-    path("t/<str:tenant>/isolation/", views.isolation, name="isolation"),
     path("t/<str:tenant>/check/", check_views.check_manifests, name="check_manifests"),
+    path(BUNDLE, kubernetes.isolation, name="isolation"),
+    path(f"{BUNDLE}bundle.yaml", kubernetes.bundle_yaml, name="bundle_yaml"),
+    path(f"{BUNDLE}kustomize.zip", kubernetes.bundle_kustomize, name="bundle_kustomize"),
+    path(f"{BUNDLE}argocd.zip", kubernetes.bundle_argocd, name="bundle_argocd"),
     path("t/<str:tenant>/tokens/", views.my_tokens, name="tokens"),
     path("t/<str:tenant>/tokens/<uuid:token>/revoke/", views.revoke_token, name="revoke_token"),
     path("t/<str:tenant>/admin/robots/", views.robots_page, name="robots"),

@@ -23,7 +23,6 @@ from tenants.models import (
     ApiToken,
     AuditEvent,
     Membership,
-    NamespaceState,
     Role,
     Tenant,
     User,
@@ -150,17 +149,6 @@ def _change_member(request: HttpRequest, tenant: str) -> HttpResponse:
     if role == "remove" and membership.user == actor:
         return redirect("home")
     return redirect("members", tenant)
-
-
-# --- the team's namespace ------------------------------------------------------------------
-
-
-@member
-@require_safe
-def isolation(request: HttpRequest, tenant: str) -> HttpResponse:
-    """Show the team's namespace in Kubernetes: what it may use, and what the last look found."""
-    context = {"team": _team(), "states": NamespaceState.objects.all()}
-    return render(request, "tenants/isolation.html", context)
 
 
 # --- tokens and robots ---------------------------------------------------------------------

@@ -1,15 +1,25 @@
 """Comparing answers: all that a client gets, but for tokens and how long ago things were."""
 
+import io
 import re
+import zipfile
 from typing import Any
 
 CSRF_TOKEN = re.compile(r"\b[A-Za-z0-9]{64}\b")
 AGO = re.compile(r"(<time [^>]*>)[^<]*")
 
 
+def text_of(answer: Any) -> str:
+    """Return the text of a page or a file, or of all that is in a zip, with the names there."""
+    if answer.headers.get("Content-Type") != "application/zip":
+        return str(answer.content.decode())
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        return "\n".join(f"{name}\n{archive.read(name).decode()}" for name in archive.namelist())
+
+
 def body(answer: Any, *said: str) -> str:
     """Return the page without tokens and distances, and with X for what the request itself said."""
-    text = AGO.sub(r"\1", CSRF_TOKEN.sub("TOKEN", answer.content.decode()))
+    text = AGO.sub(r"\1", CSRF_TOKEN.sub("TOKEN", text_of(answer)))
     for word in said:
         text = text.replace(word, "X")
     return text

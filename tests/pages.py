@@ -129,7 +129,7 @@ class Page(HTMLParser):
 def crawl(browser: Client, start: str, *, leave: tuple[str, ...] = ()) -> dict[str, Page]:
     """Follow every link from ``start``; return each page by its address.
 
-    Fails on a link that leads to anything but a page or a redirect to one.
+    Fails on a link that leads to anything but a page, a file or a redirect to one.
     """
     found: dict[str, Page] = {}
     seen, queue = {start}, [(start, "")]
@@ -137,6 +137,8 @@ def crawl(browser: Client, start: str, *, leave: tuple[str, ...] = ()) -> dict[s
         address, origin = queue.pop()
         response = browser.get(address, follow=True)
         assert response.status_code == 200, f"{origin} links to {address}: {response.status_code}"
+        if not response["Content-Type"].startswith("text/html"):
+            continue  # a file to download
         page = found[address] = Page(response.content.decode())
         base = response.redirect_chain[-1][0] if response.redirect_chain else address
         for link in page.links:

@@ -32,7 +32,7 @@ from tenants.access import member, public, share, unshare
 from tenants.models import Membership, Role, User
 from tenants.scope import member_scope, tenant_scope
 from tests.addresses import METHODS, PLATFORM, Sent, Target, call, team_addresses
-from tests.answers import body, probability_of_less, whole
+from tests.answers import body, probability_of_less, text_of, whole
 from tests.issuers import refused_identity
 from tests.people import CANARY, FILES, HOSTILE_NAMES, World, give_files, make_user
 from tests.sql import column, rows
@@ -470,7 +470,7 @@ def test_forms_offer_nothing_of_another_team(full: World, alice: Client) -> None
     """L13: every choice, option and hidden field of every form."""
     forms = 0
     for address in get_addresses(Target("team_alpha")).values():
-        page = alice.get(address).content.decode()
+        page = text_of(alice.get(address))
         for form in re.findall(r"<form.*?</form>", page, re.DOTALL):
             forms += 1
             assert not any(secret in form for secret in SECRETS), address
@@ -820,7 +820,7 @@ def test_names_that_break_what_does_not_quote_break_nothing(full: World, as_: As
                 continue
             answer = call(alice, "GET", address)
             assert answer.status_code == 200, (name, page)
-            assert "<script>alert(1)" not in answer.content.decode(), (name, page)
+            assert "<script>alert(1)" not in text_of(answer), (name, page)
         model_page = f"/t/team_gamma/models/{quote(name, safe='')}/"
         assert gina.get(model_page).status_code == 404, name
         assert alice.get(f"{MODEL_PAGES}?q={quote(name)}").status_code == 200, name

@@ -124,7 +124,11 @@ def test_pods_inside_need_a_way_out_and_a_way_in() -> None:
         (
             {
                 "from": [
-                    {"namespaceSelector": {"matchExpressions": [{"key": "t", "operator": "Exists"}]}}
+                    {
+                        "namespaceSelector": {
+                            "matchExpressions": [{"key": "t", "operator": "Exists"}]
+                        }
+                    }
                 ]
             },
             "Namespaces t Exists",

@@ -184,6 +184,7 @@ BUDGETS = {
     "shared_models": (6, ()),
     "activity": (6, ()),
     "check_manifests": (6, ()),
+    "isolation": (8, ()),
     "members": (6, ()),
     "tokens": (6, ()),
     "robots": (8, ()),

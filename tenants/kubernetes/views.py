@@ -1,0 +1,106 @@
+"""The team's namespace: its page, and its bundle to download."""
+
+from http import HTTPStatus
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from tenants.access import member
+from tenants.kubernetes import bundle, findings, output
+from tenants.kubernetes.bundle import Team
+from tenants.kubernetes.network_picture import picture_of
+from tenants.models import NamespaceState, Tenant
+from tenants.scope import current_scope
+
+
+@member
+@require_safe
+def isolation(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Show what the namespace may use and who may do what there, and what the last look found."""
+    return _page(request)
+
+
+def _page(request: HttpRequest, **more: str) -> HttpResponse:
+    here = settings.KUBERNETES
+    acting = _acting()
+    team = bundle.team_of(acting)
+    objects = bundle.render(team, here)
+    looks = [findings.look_at(state, team, objects, here) for state in NamespaceState.objects.all()]
+    limits, forbidden = findings.limits_of(objects)
+    seen = {look.state.cluster for look in looks}
+    context = {
+        "team": acting,
+        "looks": looks,
+        "unseen": [cluster.name for cluster in here.clusters if cluster.name not in seen],
+        "known": any(look.is_known for look in looks),
+        "limits": limits,
+        "forbidden": forbidden,
+        "picture": picture_of(objects, team.namespace, here),
+        "roles": findings.roles_of(team, objects),
+        "accounts": findings.accounts_of(objects),
+        "defaults": findings.defaults_of(objects),
+        "objects": objects,
+        "binds_users": here.binds_users,
+        **more,
+    }
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if "error" in more else HTTPStatus.OK
+    return render(request, "tenants/isolation.html", context, status=status)
+
+
+@member
+@require_safe
+def bundle_yaml(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Give the bundle as one file, which says at its top how to apply it."""
+    team = bundle.team_of(_acting())
+    text = output.bundle_yaml(team, settings.KUBERNETES)
+    return _file(text.encode(), "application/yaml", f"{team.namespace}.yaml")
+
+
+@member
+@require_safe
+def bundle_kustomize(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Give the team's folder for each cluster, as kustomize and a GitOps repository take it."""
+    team = bundle.team_of(_acting())
+    return _zip(_folders(team), f"{team.namespace}-kustomize.zip")
+
+
+@member
+@require_safe
+def bundle_argocd(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Give the same folders with Argo CD's applications for the repository in the address."""
+    address = request.GET.get("repository", "").strip()
+    try:
+        repository = output.Repository(address)
+    except ValueError:
+        text = "Say which repository Argo CD reads: an address without spaces and braces."
+        return _page(request, error=text, repository=address)
+    team = bundle.team_of(_acting())
+    files = _folders(team)
+    for cluster in settings.KUBERNETES.clusters:
+        files |= output.argocd_files(cluster.name, repository)
+    return _zip(files, f"{team.namespace}-argocd.zip")
+
+
+def _acting() -> Tenant:
+    return Tenant.objects.get(pk=current_scope().tenant_id)
+
+
+def _folders(team: Team) -> dict[str, str]:
+    here = settings.KUBERNETES
+    files: dict[str, str] = {}
+    for cluster in here.clusters:
+        files |= output.kustomize_files(team, here, cluster.name)
+    return files
+
+
+def _zip(files: dict[str, str], name: str) -> HttpResponse:
+    return _file(output.zip_of(files), "application/zip", name)
+
+
+def _file(content: bytes, kind: str, name: str) -> HttpResponse:
+    response = HttpResponse(content, content_type=kind)
+    # A namespace's name is a label of DNS, so this name needs no quoting.
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
