@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.admin.widgets import AdminIntegerFieldWidget, AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from tenants import audit, people, tokens
 from tenants.admin_site import PlatformModelAdmin, acting
+from tenants.kubernetes.sizes import LABELS, LEAST, MOST, NUMBERS, SIZES, SizeName, check_custom
 from tenants.models import AccountEvent, ApiToken, Membership, Tenant, User, WorkloadIdentity
 from tenants.usage import usage_of
 
@@ -50,7 +51,70 @@ class MembershipsInline(MembershipInlineBase):
         return super().get_queryset(request).select_related("tenant", "user")
 
 
-class NewTenantForm(TenantModelForm):
+def number_field(name: str) -> str:
+    """Return the form's name for a number of a custom size."""
+    return f"custom_{name}"
+
+
+def _number(name: str) -> forms.IntegerField:
+    bounds = {"min": LEAST.get(name, 1), "max": MOST}
+    usual = {"placeholder": getattr(SIZES[SizeName.SMALL], name)}
+    # The widget only offers the bounds; check_custom knows them.
+    return forms.IntegerField(
+        required=False, label=LABELS[name], widget=AdminIntegerFieldWidget({**bounds, **usual})
+    )
+
+
+class TenantForm(TenantModelForm):
+    """A tenant with its size, whose own numbers are a field each."""
+
+    custom_cores = _number("cores")
+    custom_memory = _number("memory")
+    custom_scratch = _number("scratch")
+    custom_gpus = _number("gpus")
+    custom_pods = _number("pods")
+    custom_volumes = _number("volumes")
+    custom_storage = _number("storage")
+    custom_services = _number("services")
+    custom_secrets = _number("secrets")
+    custom_config_maps = _number("config_maps")
+    custom_jobs = _number("jobs")
+    custom_deployments = _number("deployments")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["size"].required = False
+        for name in NUMBERS:
+            if name in self.instance.custom_size:
+                self.initial[number_field(name)] = self.instance.custom_size[name]
+
+    def clean_size(self) -> str:
+        """Leave the size as it is where none is sent."""
+        return self.cleaned_data["size"] or self.instance.size
+
+    def clean(self) -> dict[str, Any]:
+        """Put the numbers together; of another size than a custom one they count for nothing."""
+        cleaned = super().clean() or self.cleaned_data
+        numbers = {
+            name: value
+            for name in NUMBERS
+            if (value := cleaned.get(number_field(name))) is not None
+        }
+        if cleaned.get("size") != SizeName.CUSTOM:
+            numbers = {}
+            for name in NUMBERS:
+                self.errors.pop(number_field(name), None)
+        try:
+            check_custom(numbers)
+        except ValidationError as error:
+            for name, errors in error.error_dict.items():
+                self.add_error(number_field(name), errors)
+        else:
+            self.instance.custom_size = numbers
+        return cleaned
+
+
+class NewTenantForm(TenantForm):
     """A new tenant and its first admin in one."""
 
     first_admin = forms.ModelChoiceField(
@@ -60,31 +124,44 @@ class NewTenantForm(TenantModelForm):
     )
 
 
+#: What is shown of a tenant and changed by verbs, or never.
+FIGURES = ("status", "namespace", "usage", "created_at")
+
+
 @admin.register(Tenant)
 class TenantAdmin(PlatformModelAdmin):
     """Tenants are made, edited, suspended and resumed here, and never deleted."""
 
-    list_display = ("slug", "name", "status", "members", "usage", "contact", "created_at")
-    list_filter = ("status",)
+    form = TenantForm
+    list_display = (
+        *("slug", "name", "status", "namespace", "size"),
+        *("members", "usage", "contact", "created_at"),
+    )
+    list_filter = ("status", "size")
     list_per_page = 25  # each row costs its counts
-    search_fields = ("slug", "name", "contact")
+    search_fields = ("slug", "name", "contact", "namespace")
     actions = ("suspend", "resume")
     inlines = (MembershipsInline,)
-    fields = ("slug", "name", "contact", "description")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         """Count the members along."""
         tenants: QuerySet[Tenant] = super().get_queryset(request)
         return tenants.annotate(member_count=Count("memberships"))
 
-    def get_fields(self, request: HttpRequest, obj: Tenant | None = None) -> Any:
+    def get_fieldsets(self, request: HttpRequest, obj: Tenant | None = None) -> Any:
         """Ask for the first admin of a new tenant, and show the figures of one that is there."""
-        more = ("first_admin",) if obj is None else ("status", "usage", "created_at")
-        return (*self.fields, *more)
+        more = ("first_admin",) if obj is None else FIGURES
+        numbers = [number_field(name) for name in NUMBERS]
+        note = "For the size “custom” alone; a number that is left empty is a small tenant's."
+        return (
+            (None, {"fields": ("slug", "name", "contact", "description", *more)}),
+            ("Size in Kubernetes", {"fields": ("size",)}),
+            ("Numbers", {"fields": numbers, "classes": ("custom-size",), "description": note}),
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> Any:
         """Keep the slug as it was made: addresses and clusters name it."""
-        return () if obj is None else ("slug", "status", "usage", "created_at")
+        return () if obj is None else ("slug", *FIGURES)
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any

@@ -7,22 +7,37 @@ from django.contrib import messages
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.paginator import Paginator
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from tenants.access import is_platform_admin
 from tenants.context import my_teams
+from tenants.kubernetes import overview
 from tenants.middleware import ADMIN_TEAM, is_here
-from tenants.models import User
+from tenants.models import Tenant, User
 
 if TYPE_CHECKING:
     AnyModelAdmin = ModelAdmin[Any]
 else:
     AnyModelAdmin = ModelAdmin
+
+
+#: How many tenants stand on one page of namespaces; each costs its counts.
+PAGE = 25
+#: How the page about namespaces stands among the others.
+ISOLATION = {
+    "name": "Isolation",
+    "object_name": "Isolation",
+    "perms": {"view": True},
+    "add_url": None,
+    "view_only": True,
+}
 
 
 def acting(request: HttpRequest) -> User:
@@ -121,7 +136,39 @@ class PlatformAdminSite(AdminSite):
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """Add the choice of a team, and drop “view on site”: it would look up any row by its id."""
         urls = [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
-        return [path("team/", self.admin_view(self.choose_team), name="team"), *urls]
+        own = [
+            path("team/", self.admin_view(self.choose_team), name="team"),
+            path("isolation/", self.admin_view(self.isolation), name="isolation"),
+        ]
+        return [*own, *urls]
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """List the page about namespaces beside those about tenants."""
+        apps = super().get_app_list(request, app_label)
+        for app in apps:
+            if app["app_label"] == "tenants":
+                address = reverse("admin:isolation", current_app=self.name)
+                app["models"].append({**ISOLATION, "admin_url": address})
+        return apps
+
+    @method_decorator(require_safe)
+    def isolation(self, request: HttpRequest) -> HttpResponse:
+        """Show how all tenants' namespaces stand: states and numbers, and no team's names."""
+        found = overview.standings(Tenant.objects.all())
+        asked = request.GET.get("show", "")
+        show = asked if asked in (*overview.GRAVEST_FIRST, overview.PROBLEMS) else ""
+        page = Paginator(overview.chosen(found, show), PAGE).get_page(request.GET.get("page"))
+        context = {
+            **self.each_context(request),
+            "title": "Isolation",
+            "totals": overview.totals(found),
+            "labels": overview.GRAVEST_FIRST,
+            "problems": len(overview.chosen(found, overview.PROBLEMS)),
+            "show": show,
+            "page": page,
+            "rows": [overview.row_of(standing) for standing in page],
+        }
+        return TemplateResponse(request, "admin/isolation.html", context)
 
     @method_decorator(require_POST)
     def choose_team(self, request: HttpRequest) -> HttpResponse:

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 
 from tenants import audit, tokens
 from tenants.kubernetes.names import namespace_of
-from tenants.kubernetes.sizes import size_of
+from tenants.kubernetes.sizes import SizeName, size_of
 from tenants.models import Membership, Role, Tenant, User, WorkloadIdentity
 from tenants.scope import tenant_scope
 
@@ -21,11 +21,14 @@ def create_tenant(
     *,
     contact: str = "",
     description: str = "",
+    size: str = SizeName.SMALL,
     admin: User | None = None,
     actor: User | None = None,
 ) -> Tenant:
     """Make a tenant, and ``admin`` its first admin; raises ValidationError for a bad slug."""
-    tenant = Tenant(slug=slug, name=name or slug, contact=contact, description=description)
+    tenant = Tenant(
+        slug=slug, name=name or slug, contact=contact, description=description, size=size
+    )
     tenant.full_clean(exclude=["group", "namespace"])
     try:
         with transaction.atomic():
@@ -36,15 +39,25 @@ def create_tenant(
 
 @transaction.atomic
 def add_tenant(tenant: Tenant, *, admin: User | None, actor: User | None = None) -> Tenant:
-    """Save a checked, new ``tenant`` with its group and first admin."""
+    """Save a checked, new ``tenant`` with its group and first admin.
+
+    Raises ValidationError for a size that there is not.
+    """
+    size_of(tenant.size, tenant.custom_size)
     tenant.group = Group.objects.create(name=f"tenant:{tenant.slug}")
     tenant.namespace = namespace_of(tenant.slug)
     tenant.save(force_insert=True)
     with tenant_scope(tenant, actor):
-        audit.record("tenant.created", changes={"name": tenant.name})
+        audit.record("tenant.created", changes={"name": tenant.name, **_size(tenant)})
     if admin is not None:
         add_member(tenant, admin, Role.ADMIN, actor=actor)
     return tenant
+
+
+def _size(tenant: Tenant) -> dict[str, object]:
+    """Return the size for the log, with its numbers if it has numbers of its own."""
+    custom = {"custom_size": tenant.custom_size} if tenant.custom_size else {}
+    return {"size": str(tenant.size), **custom}
 
 
 @transaction.atomic

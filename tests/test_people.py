@@ -89,7 +89,7 @@ def test_a_new_tenant_has_its_first_admin_and_says_so(world: World) -> None:
     assert [(m.user, m.role) for m in tenant.memberships.all()] == [(world.charlie, Role.ADMIN)]
     assert set(tenant.group.user_set.all()) == {world.charlie}
     assert events(tenant) == [
-        ("tenant.created", "dana", "fresh", {"name": "Fresh"}),
+        ("tenant.created", "dana", "fresh", {"name": "Fresh", "size": "small"}),
         ("member.added", "dana", "charlie", {"from": None, "to": "admin", "reason": ""}),
     ]
     # Making a tenant lets its maker into nothing.

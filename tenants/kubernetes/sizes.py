@@ -89,6 +89,21 @@ SIZES: dict[str, Size] = {
 LEAST = {"gpus": 0, "volumes": 0, "storage": 0, "services": 0, "secrets": 0, "jobs": 0}
 MOST = 1_000_000
 NUMBERS = tuple(field.name for field in fields(Size))
+#: The numbers in words, with their units.
+LABELS = {
+    "cores": "CPU cores",
+    "memory": "Memory in GiB",
+    "scratch": "Scratch space in GiB",
+    "gpus": "GPUs",
+    "pods": "Pods",
+    "volumes": "Volume claims",
+    "storage": "Storage of volumes in GiB",
+    "services": "Services",
+    "secrets": "Secrets",
+    "config_maps": "ConfigMaps",
+    "jobs": "Jobs",
+    "deployments": "Deployments",
+}
 
 
 def size_of(name: str, custom: Mapping[str, Any]) -> Size:

@@ -129,4 +129,5 @@ def _files(count: Any) -> str:
 
 def _fields(changes: dict[str, Any]) -> list[str]:
     after = changes.get("to")
-    return sorted(after) if isinstance(after, dict) else []
+    names = after if isinstance(after, dict) else {}
+    return sorted({"size" if name == "custom_size" else name for name in names})

@@ -22,15 +22,24 @@ from models_registry import importing
 from models_registry.models import RegisteredModel
 from tenants import audit, people
 from tenants.access import share
+from tenants.kubernetes.sizes import SizeName
 from tenants.models import AccountEvent, Membership, Role, Tenant, User
 from tenants.scope import tenant_scope
 
 MODELS = Path(__file__).resolve().parents[2] / "demo" / "models.json"
 
 TEAMS = {
-    "team_alpha": ("Alpha Diagnostics", "Models that help to read laboratory results."),
-    "team_beta": ("Beta Cellars", "Models for the quality control of wine."),
-    "team_gamma": ("Gamma Vision", "Models that read forms, and their little helpers."),
+    "team_alpha": (
+        "Alpha Diagnostics",
+        "Models that help to read laboratory results.",
+        SizeName.MEDIUM,
+    ),
+    "team_beta": ("Beta Cellars", "Models for the quality control of wine.", SizeName.SMALL),
+    "team_gamma": (
+        "Gamma Vision",
+        "Models that read forms, and their little helpers.",
+        SizeName.LARGE,
+    ),
 }
 PEOPLE = {
     "alice": ("Alice", "Moreau", {"team_alpha": Role.ADMIN}),
@@ -111,8 +120,10 @@ def load(password: str) -> None:
             f"The demo would take over what is not the demo's: {', '.join(sorted(taken))}."
         )
     teams = {
-        slug: people.create_tenant(slug, name, contact="demo@example.com", description=description)
-        for slug, (name, description) in TEAMS.items()
+        slug: people.create_tenant(
+            slug, name, contact="demo@example.com", description=description, size=size
+        )
+        for slug, (name, description, size) in TEAMS.items()
     }
     secret = make_password(password)
     for username, (first, last, roles) in PEOPLE.items():

@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandParser
 
 from tenants import people
+from tenants.kubernetes.sizes import SIZES, SizeName
 from tenants.management import lookup
 
 
@@ -20,6 +21,12 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="", help="what people read (the slug)")
         parser.add_argument("--contact", default="", help="who answers for the team")
         parser.add_argument("--description", default="", help="what the team does")
+        parser.add_argument(
+            "--size",
+            choices=[str(name) for name in SIZES],
+            default=str(SizeName.SMALL),
+            help="how much of a cluster it may use (small)",
+        )
         parser.add_argument("--admin", metavar="USERNAME", help="its first admin")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -31,6 +38,7 @@ class Command(BaseCommand):
                 options["name"],
                 contact=options["contact"],
                 description=options["description"],
+                size=options["size"],
                 admin=admin,
             )
         except ValidationError as error:
