@@ -24,7 +24,7 @@ from tenants import people
 from tenants.kubernetes.bundle import Object
 from tenants.kubernetes.client import ApiError, OfficialClient
 from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.sync import model_problems, sync_tenant
+from tenants.kubernetes.sync import sync_tenant
 from tenants.models import NamespaceState, Tenant
 
 RECORDINGS = Path(__file__).parent / "kubernetes_recordings"
@@ -226,7 +226,7 @@ class Stage:
 
     def sync(self, mode: str, *, prune: bool = False) -> NamespaceState:
         """Sync the team's namespace."""
-        return sync_tenant(self.tenant, self.api, self.cluster, mode, prune, model_problems)
+        return sync_tenant(self.tenant, self.api, self.cluster, mode, prune)
 
     def found(self, mode: str, *, prune: bool = False) -> dict[str, list[str]]:
         """Sync, and return the objects by their state; those in sync are left out."""

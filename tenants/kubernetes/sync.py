@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from tenants import audit
 from tenants.kubernetes import drift
+from tenants.kubernetes.admission import audit_workloads
 from tenants.kubernetes.bundle import Object, Team, render, team_of
 from tenants.kubernetes.client import (
     Answer,
@@ -35,7 +36,6 @@ from tenants.kubernetes.client import (
 )
 from tenants.kubernetes.drift import clean
 from tenants.kubernetes.installation import Cluster, Installation
-from tenants.kubernetes.workloads import problems_of
 from tenants.models import NamespaceState, Tenant
 from tenants.scope import tenant_scope
 
@@ -44,8 +44,6 @@ logger = logging.getLogger("bulkhead.kubernetes")
 State = NamespaceState.State
 #: What is found, as ``NamespaceState`` keeps it: kind, name, state, and what there is to say.
 Entry = dict[str, Any]
-#: Says in the tenant's scope what is wrong with objects that run pods: kind, name and problem.
-Audit = Callable[[list[Object]], list[dict[str, str]]]
 
 #: Entries that each list of a state keeps, and objects of a kind that are looked at.
 MOST_ENTRIES = 500
@@ -123,23 +121,17 @@ class Order:
     cluster: Cluster
     mode: Mode
     prune: bool = False
-    audit: Audit | None = None
 
 
 def sync_tenant(
-    tenant: Tenant,
-    api: ClusterApi,
-    cluster: Cluster,
-    mode: str,
-    prune: bool = False,
-    audit: Audit | None = None,
+    tenant: Tenant, api: ClusterApi, cluster: Cluster, mode: str, prune: bool = False
 ) -> NamespaceState:
     """Look at the tenant's namespace, correct it if ``mode`` is enforce, and return its state.
 
     The state is saved, except by a plan. What cannot be done is in the state; the database's errors
     are raised.
     """
-    return _sync(tenant, api, Order(cluster, Mode(mode), prune, audit))[0]
+    return _sync(tenant, api, Order(cluster, Mode(mode), prune))[0]
 
 
 def sync_all(
@@ -206,19 +198,6 @@ def _sync(
         _log(order, failure, tenant)
         return _keep_failure(tenant, order, failure), failure
     return _keep(tenant, order, look), None
-
-
-def model_problems(objects: list[Object]) -> list[dict[str, str]]:
-    """Return what is wrong with the models that these objects use, for the acting tenant."""
-    return [
-        {
-            "kind": str(obj["kind"]),
-            "name": clean(obj["metadata"]["name"]),
-            "problem": clean(problem.message),
-        }
-        for obj in objects
-        for problem in problems_of(obj)
-    ]
 
 
 class _Look:
@@ -512,10 +491,12 @@ def _keep(tenant: Tenant, order: Order, look: _Look) -> NamespaceState:
         "quota": found.quota,
         "checked_at": now,
     }
-    if found.state == State.IN_SYNC:
-        values["in_sync_at"] = now
     with tenant_scope(tenant):
-        problems = found.problems + (order.audit(found.workloads) if order.audit else [])
+        problems = found.problems + audit_workloads(found.workloads)
+        if found.state == State.IN_SYNC and problems:
+            values["state"] = State.DRIFT  # the bundle is as it should be, what runs there is not
+        if values["state"] == State.IN_SYNC:
+            values["in_sync_at"] = now
         values["workloads"] = _bounded(problems, found)
         values["warnings"] = found.warnings[:MOST_ENTRIES]
         if order.mode is Mode.PLAN:

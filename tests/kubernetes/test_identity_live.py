@@ -86,11 +86,12 @@ def test_a_token_for_somebody_else_is_none(
     alpha = two_teams[0].namespace
     uid = a_pod(live, alpha, "other")
     pod = of_pod("other", uid)
-    for spec in (
+    specs: tuple[dict[str, Any], ...] = (
         {"audiences": ["https://kubernetes.default.svc"], "boundObjectRef": pod},
         {"audiences": ["bulkhead2"], "boundObjectRef": pod},
         {},  # of no pod: somebody may have stored it
-    ):
+    )
+    for spec in specs:
         with pytest.raises(BadToken):
             verify(token(live, alpha, **spec))
 

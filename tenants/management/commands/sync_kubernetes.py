@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError
 
 from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.sync import Mode, Order, leave_broken_connection, model_problems, sync_all
+from tenants.kubernetes.sync import Mode, Order, leave_broken_connection, sync_all
 from tenants.management import lookup
 from tenants.models import NamespaceState, Tenant
 
@@ -117,7 +117,7 @@ class Command(BaseCommand):
         total, reported = len(tenants) * len(clusters), time.monotonic()
         done = 0
         for cluster in clusters:
-            order = Order(cluster, Mode(options["mode"]), options["prune"], model_problems)
+            order = Order(cluster, Mode(options["mode"]), options["prune"])
             for state in sync_all(tenants, order):
                 done += 1
                 if time.monotonic() - reported > REPORT_SECONDS:
