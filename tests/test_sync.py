@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from tenants import people, robots
-from tenants.kubernetes import names
+from tenants.kubernetes import names, sync
 from tenants.kubernetes.bundle import Object, render, team_of
 from tenants.kubernetes.client import Answer, ApiError, OfficialClient
 from tenants.kubernetes.sync import sync_tenant
@@ -626,3 +626,36 @@ def test_pods_that_are_no_pods_of_the_team_are_found(stage: Stage) -> None:
         },
     ]
     assert {problem["name"] for problem in state.workloads} <= {"strange", "unlabelled", "serving"}
+
+
+# --- what is kept of it --------------------------------------------------------------------------
+
+
+def test_no_list_grows_without_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "MOST_ENTRIES", 5)
+    state = stage.sync("observe")
+    assert len(state.objects_found) == 5
+    assert state.warnings == ["13 more were found than are listed."]
+    assert state.state == State.DRIFT
+
+
+@pytest.mark.parametrize(
+    ("states", "worst"),
+    [
+        ([], State.IN_SYNC),
+        (["in_sync", "created", "corrected", "pruned"], State.IN_SYNC),
+        *((["in_sync", one], State.DRIFT) for one in ("missing", "drift", "foreign", "stale")),
+        (["drift", "conflict"], State.CONFLICT),
+        (["drift", "error", "conflict"], State.ERROR),
+    ],
+)
+def test_a_namespace_is_as_good_as_its_worst_object(states: list[str], worst: str) -> None:
+    assert sync.Findings(entries=[{"state": one} for one in states]).state == worst
+
+
+def test_a_warning_is_kept_once_and_on_one_line() -> None:
+    found = sync.Findings()
+    found.warn(["careful\nnow", "careful now", "\x00" + "x" * 5_000])
+    assert found.warnings[0] == "careful now"
+    assert len(found.warnings) == 2
+    assert len(found.warnings[1]) == 1_000
