@@ -95,6 +95,7 @@ ACTIONS = {
     "robot": "Robots",
     "identity": "Workloads",
     "token": "Tokens",
+    "namespace": "Namespace",
     "tenant": "Team",
     "access": "Refusals",
 }

@@ -611,7 +611,8 @@ def test_pods_that_are_no_pods_of_the_team_are_found(stage: Stage) -> None:
         spec=POD,
     )
     state = stage.sync("enforce")
-    assert state.state == State.IN_SYNC
+    assert state.state == State.DRIFT
+    assert state.in_sync_at is None
     assert state.workloads[:3] == [
         {
             "kind": "Pod",
