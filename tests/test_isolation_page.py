@@ -80,6 +80,13 @@ def test_every_member_finds_it_in_the_navigation(world: World, as_: As, role: st
     assert PAGE in page.links
 
 
+def test_it_leads_to_the_manifest_check_and_admins_to_identities(world: World, as_: As) -> None:
+    check, identities = "/t/team_alpha/check/", "/t/team_alpha/admin/identities/"
+    assert check in read(as_(world.bob)).links
+    assert identities not in read(as_(world.bob)).links
+    assert {check, identities} <= set(read(as_(world.alice)).links)
+
+
 def test_a_custom_size_is_shown_in_its_numbers(world: World, as_: As) -> None:
     world.alpha.size, world.alpha.custom_size = "custom", {"cores": 3, "gpus": 1}
     people.update_tenant(world.alpha)
