@@ -107,6 +107,9 @@ SENTENCES = {
         "refused the pod <strong>{pod}</strong>: its service account <strong>{object}</strong> is "
         "not the one that is trusted"
     ),
+    "namespace.synced": (
+        "looked at the namespace in <strong>{object}</strong>: {before} → {after}"
+    ),
     "token.created": "made the token <strong>{object}</strong> ({prefix}…) of {holder}",
     "token.revoked": "revoked the token <strong>{object}</strong> ({prefix}…) of {holder}",
     "tenant.created": "created the team",
