@@ -13,8 +13,11 @@ from kubernetes_validate import validate  # type: ignore[import-untyped]  # it h
 from pytest_django.fixtures import Settings
 
 from tenants import identities, people, robots
+from tenants.kubernetes import reports
 from tenants.kubernetes.bundle import render, team_of
+from tenants.kubernetes.examples import deployment
 from tenants.kubernetes.installation import Cluster
+from tenants.kubernetes.manifests import SENT
 from tenants.models import Membership, Role, User, WorkloadIdentity
 from tenants.scope import tenant_scope
 from tests.answers import whole
@@ -288,3 +291,11 @@ def test_a_suspended_teams_identities_stay_as_they_are(world: World, alice: Clie
     cache.clear()
     with tenant_scope(world.alpha):
         assert only().tenant == world.alpha
+
+
+def test_the_example_stays_inside_its_tenant(world: World, settings: Settings) -> None:
+    """What is there to be copied passes the product's own check."""
+    text = deployment(world.alpha.slug, world.alpha.namespace, settings.KUBERNETES)
+    with tenant_scope(world.alpha):
+        done = reports.run([("example.yaml", text.encode())], SENT, world.alpha)
+    assert [str(found) for found in (*done.findings, *done.unreadable)] == []

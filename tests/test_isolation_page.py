@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from tenants import people
+from tenants import audit, people
 from tenants.kubernetes import bundle
 from tenants.kubernetes.findings import STALE, STATES
 from tenants.kubernetes.installation import Cluster
@@ -243,6 +243,14 @@ def test_whatever_a_cluster_says_is_shown_as_it_was_said(world: World, as_: As) 
     page = read(as_(world.bob))
     assert page.text.count(HOSTILE) >= 11
     assert "<script>" not in page.html
+
+
+def test_what_became_different_in_a_cluster_is_in_the_teams_activity(world: World, as_: As) -> None:
+    with tenant_scope(world.alpha):
+        changes = {"cluster": "east", "from": "drift", "to": "in_sync"}
+        audit.record("namespace.synced", label="east", changes=changes)
+    page = read(as_(world.bob), "/t/team_alpha/activity/?action=namespace")
+    assert "looked at the namespace in the cluster east: drift → in sync" in words(page)
 
 
 # --- who is what ---------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from io import StringIO
@@ -834,7 +834,7 @@ def test_a_volume_is_kept_for_a_claim_of_a_tenants() -> None:
 
 
 @pytest.fixture
-def asked() -> Iterator[list[workloads.Reference]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[workloads.Reference]:
     """Let only the model `fraud` be used, and collect what is asked for."""
     references: list[workloads.Reference] = []
 
@@ -843,10 +843,8 @@ def asked() -> Iterator[list[workloads.Reference]]:
         good = "fraud" in (reference.model, *reference.uri.split("/"))
         return None if good else "there is no such model in this team"
 
-    kept = workloads.judges[:]
-    workloads.judges[:] = [judge]
-    yield references
-    workloads.judges[:] = kept
+    monkeypatch.setattr(workloads, "judges", [judge])
+    return references
 
 
 def test_models_are_asked_for_where_they_are_named(asked: list[workloads.Reference]) -> None:
@@ -1285,12 +1283,9 @@ often = examples(max_examples=300, deadline=None, derandomize=True, database=Non
 
 
 @pytest.fixture(autouse=True)
-def no_judges(request: pytest.FixtureRequest) -> Iterator[None]:
+def no_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nobody for models, unless a test says who is asked: no scope is open."""
-    kept = workloads.judges[:]
-    workloads.judges[:] = []
-    yield
-    workloads.judges[:] = kept
+    monkeypatch.setattr(workloads, "judges", [])
 
 
 @given(st.lists(WORDS, max_size=30).map("".join) | st.text(max_size=100))

@@ -57,6 +57,10 @@ def _pod(name: str, installation: Installation) -> dict[str, Any]:
         "name": name,
         "image": IMAGE,
         "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "resources": {
+            "requests": {"cpu": "500m", "memory": "1Gi"},
+            "limits": {"cpu": "1", "memory": "2Gi"},
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.timesince import timesince
 
-from tenants.models import AuditEvent
+from tenants.models import AuditEvent, NamespaceState
 
 register = template.Library()
 
@@ -43,12 +43,15 @@ def in_words(event: AuditEvent) -> str:
     if words is None:
         return f"{event.action.replace('.', ' ').replace('_', ' ')} {event.object_label}"
     changes = event.changes
+    sides = [_side(changes.get(side)) for side in ("from", "to")]
+    if event.action == "namespace.synced":
+        sides = [dict(NamespaceState.State.choices).get(side, side).lower() for side in sides]
     return format_html(
         words,
         object=event.object_label,
         alias=changes.get("alias", ""),
-        before=_side(changes.get("from")),
-        after=_side(changes.get("to")),
+        before=sides[0],
+        after=sides[1],
         person=changes.get("with", ""),
         needed=changes.get("needed", ""),
         holder=changes.get("holder", ""),
@@ -108,7 +111,7 @@ SENTENCES = {
         "not the one that is trusted"
     ),
     "namespace.synced": (
-        "looked at the namespace in <strong>{object}</strong>: {before} → {after}"
+        "looked at the namespace in the cluster <strong>{object}</strong>: {before} → {after}"
     ),
     "token.created": "made the token <strong>{object}</strong> ({prefix}…) of {holder}",
     "token.revoked": "revoked the token <strong>{object}</strong> ({prefix}…) of {holder}",
