@@ -93,7 +93,7 @@ def _tenant_namespace(installation: Installation) -> list[Object]:
         # These drive the pods of all tenants from their nodes.
         _validation(
             "request.operation != 'CREATE' || request.kind.kind != 'Pod' ||\n"
-            f"!has({IT}.spec.priorityClassName) ||\n"
+            f"!({_has(IT, 'spec', 'priorityClassName')}) ||\n"
             f"!{IT}.spec.priorityClassName.startsWith('system-')",
             "a pod in a tenant's namespace has no priority class of the cluster's own",
         ),
