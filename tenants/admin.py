@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tenants import audit, people, tokens
 from tenants.admin_site import PlatformModelAdmin, acting
-from tenants.kubernetes.sizes import LABELS, LEAST, MOST, NUMBERS, SIZES, SizeName, check_custom
+from tenants.kubernetes.sizes import LABELS, LEAST, MOST, NUMBERS, SIZES, SizeName, wrong_numbers
 from tenants.models import AccountEvent, ApiToken, Membership, Tenant, User, WorkloadIdentity
 from tenants.usage import usage_of
 
@@ -59,7 +59,7 @@ def number_field(name: str) -> str:
 def _number(name: str) -> forms.IntegerField:
     bounds = {"min": LEAST.get(name, 1), "max": MOST}
     usual = {"placeholder": getattr(SIZES[SizeName.SMALL], name)}
-    # The widget only offers the bounds; check_custom knows them.
+    # The widget only offers the bounds; wrong_numbers knows them.
     return forms.IntegerField(
         required=False, label=LABELS[name], widget=AdminIntegerFieldWidget({**bounds, **usual})
     )
@@ -104,12 +104,10 @@ class TenantForm(TenantModelForm):
             numbers = {}
             for name in NUMBERS:
                 self.errors.pop(number_field(name), None)
-        try:
-            check_custom(numbers)
-        except ValidationError as error:
-            for name, errors in error.error_dict.items():
-                self.add_error(number_field(name), errors)
-        else:
+        errors = wrong_numbers(numbers)
+        for name, text in errors.items():
+            self.add_error(number_field(name), text)
+        if not errors:
             self.instance.custom_size = numbers
         return cleaned
 

@@ -107,29 +107,38 @@ LABELS = {
 
 
 def size_of(name: str, custom: Mapping[str, Any]) -> Size:
-    """Return a tenant's size; raises ValidationError, which names what is wrong in ``custom``.
+    """Return a tenant's size; raises ValidationError, which says what is wrong with it.
 
     Of a custom size, what it does not say is as in a small one.
     """
-    if name != SizeName.CUSTOM:
-        return SIZES[name]
-    check_custom(custom)
-    return replace(SIZES[SizeName.SMALL], **custom)
+    if name == SizeName.CUSTOM:
+        check_custom(custom)
+        return replace(SIZES[SizeName.SMALL], **custom)
+    if name not in SIZES:
+        raise ValidationError(f"There is no size {name}.")
+    return SIZES[name]
 
 
-def check_custom(custom: Mapping[str, Any]) -> None:
-    """Raise ValidationError unless these are whole numbers that a size has."""
-    errors = {
-        name: f"Use a whole number from {LEAST.get(name, 1)} to {MOST:,}."
-        for name, value in custom.items()
-        if name in NUMBERS and not _fits(name, value)
-    }
-    unknown = sorted(set(custom) - set(NUMBERS))
+def check_custom(custom: Any) -> None:
+    """Raise ValidationError unless these are whole numbers that a size has, by their names."""
+    if not isinstance(custom, Mapping):
+        raise ValidationError("A custom size is an object of numbers by their names.")
+    unknown = sorted(str(name) for name in set(custom) - set(NUMBERS))
     if unknown:
         text = f"A size has no {', '.join(unknown)}; it has {', '.join(NUMBERS)}."
         raise ValidationError(text)
-    if errors:
-        raise ValidationError(errors)
+    if errors := wrong_numbers(custom):
+        # A field's validators may not raise errors by name.
+        raise ValidationError([f"{name}: {text}" for name, text in errors.items()])
+
+
+def wrong_numbers(custom: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with the numbers of a custom size, by their names."""
+    return {
+        name: f"Use a whole number from {LEAST.get(name, 1)} to {MOST:,}."
+        for name, value in custom.items()
+        if not _fits(name, value)
+    }
 
 
 def _fits(name: str, value: Any) -> bool:
