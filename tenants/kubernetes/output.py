@@ -51,7 +51,10 @@ class _Dumper(yaml.SafeDumper):
 
     def text(self, value: str) -> yaml.ScalarNode:
         """Represent text: several lines as they stand, and in quotes what could be misread."""
-        style = "|" if "\n" in value else '"' if UNTEXTUAL.fullmatch(value) else None
+        plain = value.replace("\n", "").isprintable()
+        style = None if plain and not UNTEXTUAL.fullmatch(value) else '"'
+        if plain and "\n" in value:
+            style = "|"
         return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
@@ -263,15 +266,6 @@ def zip_of(files: Mapping[str, str]) -> bytes:
             entry.external_attr = 0o100644 << 16
             archived.writestr(entry, files[path])
     return buffer.getvalue()
-
-
-def archive(teams: Iterable[Team], installation: Installation) -> bytes:
-    """Return a zip of the teams' folders for all clusters."""
-    files: dict[str, str] = {}
-    for team in teams:
-        for cluster in installation.clusters:
-            files |= kustomize_files(team, installation, cluster.name)
-    return zip_of(files)
 
 
 def left_behind(folder: Path, cluster: str, slugs: Iterable[str]) -> list[str]:

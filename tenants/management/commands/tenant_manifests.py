@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from tenants.kubernetes import output
 from tenants.kubernetes.bundle import Object, Team, team_of
+from tenants.kubernetes.webhook import render_webhook
 from tenants.management import lookup
 from tenants.models import Tenant
 
@@ -40,6 +41,18 @@ class Command(BaseCommand):
             help="who makes teams' namespaces, as the cluster calls them (Bulkhead's account; with "
             "--argocd Argo CD's); may be repeated",
         )
+        whose.add_argument(
+            "--webhook-ca",
+            type=Path,
+            metavar="FILE",
+            help="with what a cluster has once: ask Bulkhead's admission webhook; the file holds "
+            "the certificate that vouches for it, in PEM",
+        )
+        whose.add_argument(
+            "--webhook-url",
+            metavar="URL",
+            help="where the webhook listens (a Service in Bulkhead's namespace)",
+        )
         where = parser.add_argument_group("to folders")
         where.add_argument(
             "--kustomize",
@@ -68,7 +81,10 @@ class Command(BaseCommand):
         clusters = self.clusters(options["cluster"])
         teams = self.teams(options["slugs"], everybody=options["all"])
         writers = options["writer"] or ([output.ARGO_CD] if repository else [])
-        also = self.also()
+        also = self.webhook(options["webhook_ca"], options["webhook_url"])
+        once = options["cluster_wide"] or options["kustomize"]
+        if not once and (options["writer"] or also):
+            raise CommandError("--writer and --webhook-ca go with --cluster-wide or --kustomize.")
         if options["kustomize"]:
             files: dict[str, str] = {}
             for cluster in clusters:
@@ -126,9 +142,19 @@ class Command(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error)) from None
 
-    def also(self) -> list[Object]:
-        """Return what else the cluster has once."""
-        return []
+    def webhook(self, bundle: Path | None, url: str | None) -> list[Object]:
+        """Return what makes the API server ask the admission webhook, if that is wanted."""
+        if bundle is None:
+            if url is not None:
+                raise CommandError("--webhook-url goes with --webhook-ca.")
+            return []
+        try:
+            pem = bundle.read_bytes()
+            return [render_webhook(settings.KUBERNETES, ca_bundle=pem, url=url or "")]
+        except OSError as error:
+            raise CommandError(f"--webhook-ca: {error}") from None
+        except ValueError as error:
+            raise CommandError(str(error)) from None
 
     def write(self, folder: Path, files: dict[str, str], clusters: list[str]) -> None:
         """Write the files that have changed and say which; name folders of teams that are gone."""
