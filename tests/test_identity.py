@@ -755,3 +755,61 @@ def test_an_issuer_that_says_nothing_is_given_up(
         assert time.monotonic() - begun < 3
         remote.clock.passes(issuers.PAUSE)
     ended.set()
+
+
+def test_headers_that_never_end_keep_one_thread_and_no_request(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each byte is in time for a socket; and nothing that was sent stands in the log."""
+    monkeypatch.setattr(issuers, "ANSWER_SECONDS", 0.5)
+    ended = threading.Event()
+
+    def drips(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while not ended.wait(0.1):
+            request.wfile.write(b"X")
+            request.wfile.flush()
+
+    remote.server.answer = drips
+    for _ in range(2):
+        begun = time.monotonic()
+        with pytest.raises(KeysUnavailable):
+            remote.has("r1")
+        assert time.monotonic() - begun < 3
+        remote.clock.passes(issuers.PAUSE)
+    assert remote.server.asked == 1  # nobody asks again while the first answer goes on
+    ended.set()
+    assert remote.keys._fetching is not None
+    remote.keys._fetching.join(10)
+    assert "XX" not in caplog.text
+    remote.server.give(jwks("r1"))
+    remote.clock.passes(issuers.PAUSE)
+    assert remote.has("r1")
+
+
+@pytest.mark.parametrize("kid", ["r1", "nobody's"])
+def test_nobody_waits_for_an_issuer_that_failed_last_time(remote: Remote, kid: str) -> None:
+    """Anybody can send tokens; only the one request that tries again may be kept by it."""
+    remote.server.give(b"", 500)
+    with pytest.raises(KeysUnavailable):
+        remote.has(kid)
+    remote.clock.passes(issuers.PAUSE)
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(request: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        assert go_on.wait(10)
+        giving(jwks("r1"))(request)
+
+    remote.server.answer = slow
+    first = threading.Thread(target=remote.keys.find, args=[kid])
+    first.start()
+    assert asked.wait(10)
+    begun = time.monotonic()
+    for _ in range(5):
+        with pytest.raises(KeysUnavailable):
+            remote.has(kid)
+    assert time.monotonic() - begun < 1
+    go_on.set()
+    first.join(10)
+    assert remote.has("r1")

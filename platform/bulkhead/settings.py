@@ -313,6 +313,10 @@ LOGGING = {
     "formatters": {"line": {"format": "{levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    # Its warnings repeat each 404's path; a path may hold a model's name.
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "loggers": {
+        # Its warnings repeat each 404's path; a path may hold a model's name.
+        "django.request": {"level": "ERROR"},
+        # Its warnings repeat what a server sent that cannot be read.
+        "urllib3.connection": {"level": "ERROR"},
+    },
 }

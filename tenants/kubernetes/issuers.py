@@ -63,6 +63,10 @@ class _Unreadable(Exception):
     """What is there are no keys; for the log."""
 
 
+#: Why keys cannot be read.
+FAILURES = (_Unreadable, OSError, ValueError, RecursionError, urllib3.exceptions.HTTPError)
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A public key and the algorithms that it may have signed with."""
@@ -90,6 +94,7 @@ class Keys:
     _tried_at: float = field(default=float("-inf"), init=False)
     _failed: bool = field(default=False, init=False)
     _reading: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _fetching: "_Fetching | None" = field(default=None, init=False)
 
     @property
     def _is_file(self) -> bool:
@@ -100,7 +105,8 @@ class Keys:
 
         Keys are read again after FRESH seconds, and for an unknown id, but not before PAUSE ones
         have passed. One thread reads. The others wait for it only where they need what it reads,
-        and then no longer than PATIENCE.
+        no longer than PATIENCE, and not at all where the last reading failed: whoever sends tokens
+        with made-up keys must not keep all threads waiting for an issuer that is down.
         """
         if self._is_due(kid) and self._reading.acquire(timeout=self._patience(kid)):
             try:
@@ -123,22 +129,19 @@ class Keys:
     def _patience(self, kid: str) -> float:
         """Return 0 where the keys that are there will do: they are old by little, or all we get."""
         held = self._held
+        if self._failed:
+            return 0
         if held is None or kid not in held.keys:
             return PATIENCE
-        age = self.clock() - held.read_at
-        return 0 if age < FRESH + PAUSE or (self._failed and age <= KEPT) else PATIENCE
+        return 0 if self.clock() - held.read_at < FRESH + PAUSE else PATIENCE
 
     def _read(self) -> None:
         try:
             self._held = self._from_file() if self._is_file else self._from_address()
             self._failed = False
-        except (
-            *(_Unreadable, OSError, ValueError, RecursionError),
-            urllib3.exceptions.HTTPError,
-        ) as error:
+        except FAILURES as error:
             self._failed = True
-            # What the other side sent is not repeated.
-            reason = str(error) if isinstance(error, _Unreadable | OSError) else _kind(error)
+            reason = _reason(error)
             logger.error("The keys of the cluster %s cannot be read: %s", self.cluster.name, reason)
         finally:
             self._tried_at = self.clock()
@@ -153,8 +156,13 @@ class Keys:
             return _Held(parse(file.read(MOST_BYTES + 1)), self.clock(), mark)
 
     def _from_address(self) -> _Held:
-        asked_at = self.clock()
-        return _Held(parse(_fetched(self.cluster)), asked_at)
+        """Return the keys that come in time; an answer that never ends keeps no request waiting."""
+        if self._fetching is not None and self._fetching.is_alive():
+            raise _Unreadable("an earlier answer has not ended")
+        asked_at, self._fetching = self.clock(), _Fetching(self.cluster)
+        self._fetching.start()
+        self._fetching.join(ANSWER_SECONDS)
+        return _Held(parse(self._fetching.content()), asked_at)
 
 
 _known: dict[Cluster, Keys] = {}
@@ -220,21 +228,55 @@ def _key(entry: dict[str, Any]) -> Key | None:
     return Key(public, fit)
 
 
+class _Fetching(threading.Thread):
+    """A thread that fetches a cluster's keys: each wait for a byte has a bound, all have none."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(daemon=True)
+        self._cluster = cluster
+        self._content, self._wrong = b"", ""
+
+    def run(self) -> None:
+        try:
+            self._content = _fetched(self._cluster)
+        except FAILURES as error:
+            self._wrong = _reason(error)
+
+    def content(self) -> bytes:
+        """Return what came; raises _Unreadable where nothing did, or not yet."""
+        if self.is_alive():
+            raise _too_late()
+        if self._wrong:
+            raise _Unreadable(self._wrong)
+        return self._content
+
+
+def _too_late() -> _Unreadable:
+    return _Unreadable(f"they do not come within {ANSWER_SECONDS} seconds")
+
+
 def _fetched(cluster: Cluster) -> bytes:
     """Return what is at the address of the cluster's keys; raises whatever goes wrong."""
     _check_address(cluster.keys)
     headers = {"Accept": "application/jwk-set+json, application/json", "User-Agent": "bulkhead"}
     if cluster.token:
         headers["Authorization"] = f"Bearer {Path(cluster.token).read_text().strip()}"
-    pool = urllib3.PoolManager(
-        ca_certs=cluster.ca or None,
-        cert_reqs="CERT_REQUIRED",
-        timeout=urllib3.Timeout(total=ANSWER_SECONDS),
-    )
     ends = time.monotonic() + ANSWER_SECONDS
-    with pool.request(
-        "GET", cluster.keys, headers=headers, retries=False, redirect=False, preload_content=False
-    ) as answer:
+    with (
+        urllib3.PoolManager(
+            ca_certs=cluster.ca or None,
+            cert_reqs="CERT_REQUIRED",
+            timeout=urllib3.Timeout(total=ANSWER_SECONDS),
+        ) as pool,
+        pool.request(
+            "GET",
+            cluster.keys,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        ) as answer,
+    ):
         if answer.status != 200:
             raise _Unreadable(f"the answer's status is {answer.status}")
         content = b""
@@ -243,7 +285,7 @@ def _fetched(cluster: Cluster) -> bytes:
             if len(content) > MOST_BYTES:
                 raise _Unreadable("they are too large")
             if time.monotonic() > ends:
-                raise _Unreadable(f"they do not come within {ANSWER_SECONDS} seconds")
+                raise _too_late()
         return content
 
 
@@ -254,6 +296,9 @@ def _check_address(address: str) -> None:
         raise _Unreadable("their address is not https, or holds a user name")
 
 
-def _kind(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Return what is wrong, for the log: what the other side sent is not repeated."""
+    if isinstance(error, _Unreadable | OSError):
+        return str(error)
     cause = error.__cause__ or error
     return f"{type(error).__name__}, {type(cause).__name__}"
