@@ -104,10 +104,10 @@ def trust(found: WorkloadIdentity, uid: str, actor: User | None = None) -> None:
     Raises ValidationError for any other and PermissionDenied as ``create`` does.
     """
     check_maker(found.tenant, Role.VIEWER, actor)
-    locked = WorkloadIdentity.objects.select_for_update().get(pk=found.pk)
+    locked = WorkloadIdentity.objects.select_for_update().filter(pk=found.pk).first()
     with tenant_scope(found.tenant, actor):
-        refused = refusals([found]).get(found.pk)
-        if refused is None or refused.changes["uid"] != uid:
+        refused = refusals([locked]).get(found.pk) if locked is not None else None
+        if locked is None or refused is None or refused.changes["uid"] != uid:
             raise ValidationError("No account with this uid is waiting to be trusted.")
         changes = {"from": locked.uid, "to": uid}
         audit.record("identity.trusted", found, label=_label(found), changes=changes)

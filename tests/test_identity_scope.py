@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -224,6 +225,23 @@ def test_without_a_refusal_there_is_nobody_to_trust(world: World) -> None:
     for uid in ("", GAMMA.uid, "another"):
         with pytest.raises(ValidationError):
             identities.trust(found, uid, world.hugo)
+
+
+def test_what_was_removed_or_trusted_meanwhile_is_not_trusted(world: World) -> None:
+    """Two admins at once: what one of them has done, the other's older page does not undo."""
+    found = enrolled(world.gamma)
+    opened(ONE.token(GAMMA))
+    again = GAMMA.but(uid=str(uuid4()))
+    opens_nothing(ONE.token(again))
+    stale = WorkloadIdentity.objects.get(pk=found.pk)
+    identities.trust(found, again.uid, world.hugo)
+    with pytest.raises(ValidationError):
+        identities.trust(stale, again.uid, world.hugo)
+    opens_nothing(ONE.token(GAMMA))
+    [membership] = identities.identities_of(world.gamma)
+    identities.remove(membership, world.hugo)
+    with pytest.raises(ValidationError):
+        identities.trust(stale, GAMMA.uid, world.hugo)
 
 
 def test_another_teams_refusal_is_nobodys_to_trust(world: World) -> None:
