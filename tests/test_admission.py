@@ -691,6 +691,10 @@ def test_a_look_at_what_runs_is_bounded(world: World, monkeypatch: pytest.Monkey
         bad = audit_workloads([running("Pod", "p", "nothing")] * 5)
         assert len(bad) == 4
         assert bad[-1] == more
+        monkeypatch.setattr(admission, "AUDITED_MODELS", 2)
+        several = [running("Pod", "p", model) for model in ("fraud", "ALPHA own", "fraud")]
+        assert audit_workloads(several[:2]) == []
+        assert audit_workloads(several) == [more]
 
 
 # --- the listener --------------------------------------------------------------------------

@@ -47,8 +47,8 @@ API_VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
 STATEMENT_MILLISECONDS = 2000
 #: What one answer names at most.
 NAMED_PROBLEMS = 10
-#: What one live audit looks at and finds at most.
-AUDITED_OBJECTS, AUDIT_FINDINGS = 2000, 200
+#: What one live audit looks at, looks up and finds at most.
+AUDITED_OBJECTS, AUDITED_MODELS, AUDIT_FINDINGS = 2000, 500, 200
 TEXT_LENGTH = 300
 
 NOBODYS = "This namespace belongs to no team here."
@@ -186,12 +186,17 @@ def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
 
     Admission never sees what was there before a recall, or before the webhook. It asks the same of
     the objects of the acting tenant's namespace, but for what has no pods any more. It ends after
-    ``AUDITED_OBJECTS`` objects or ``AUDIT_FINDINGS`` findings, and the last entry says so.
+    ``AUDITED_OBJECTS`` objects, ``AUDITED_MODELS`` names of models or ``AUDIT_FINDINGS`` findings,
+    and the last entry says so: one namespace must not keep the others waiting.
     """
     verdicts: Verdicts = {}
     found: list[dict[str, str]] = []
     for count, obj in enumerate(objects):
-        if count >= AUDITED_OBJECTS or len(found) >= AUDIT_FINDINGS:
+        if (
+            count >= AUDITED_OBJECTS
+            or len(verdicts) >= AUDITED_MODELS
+            or len(found) >= AUDIT_FINDINGS
+        ):
             found.append(
                 {"kind": "", "name": "", "problem": "There is more: not all was looked at."}
             )
