@@ -44,7 +44,7 @@ from tenants.kubernetes.admission import audit_workloads
 from tenants.kubernetes.installation import Installation
 from tenants.kubernetes.webhook import PATH, names_a_model, render_webhook
 from tenants.kubernetes.workloads import MOST_REFERENCES, TEMPLATES
-from tenants.models import User
+from tenants.models import NamespaceState, User
 from tenants.scope import NobodysNamespace, namespace_scope, scope_or_none, tenant_scope
 from tests.addresses import METHODS, PRIVATE, call
 from tests.certificates import Authority
@@ -678,6 +678,35 @@ def test_what_has_no_pods_any_more_does_not_run(world: World) -> None:
             "runs",
             "waits",
         ]
+
+
+#: What a database, a terminal or a page must not be given as it is.
+HOSTILE = "a\x00\x1b[2J\nfake\u202e"
+
+
+def hostile() -> dict[str, Any]:
+    """Return a pod with a volume whose attribute has a name of anybody's choice."""
+    attributes = {HOSTILE: "models:/nothing/1"}
+    spec = {"volumes": [{"name": "v", "csi": {"driver": "d", "volumeAttributes": attributes}}]}
+    return running("Pod", "named", "fraud", spec=spec)
+
+
+def test_a_look_at_what_runs_can_be_kept_and_printed_whatever_it_finds(world: World) -> None:
+    """Or a pod with a NUL in it would keep all that is wrong in its namespace out of the state."""
+    odd = hostile()
+    odd["metadata"]["name"] = HOSTILE
+    with tenant_scope(world.alpha):
+        found = audit_workloads([odd])
+        NamespaceState.objects.create(cluster="one", state="drift", mode="plan", workloads=found)
+        [kept] = NamespaceState.objects.get().workloads
+    assert kept["problem"].startswith("spec.volumes[0].csi.volumeAttributes.a  [2J fake : ")
+    assert "".join(kept.values()).isprintable()
+
+
+def test_a_denial_is_one_line_that_does_nothing_to_a_terminal(world: World) -> None:
+    review = pod()
+    review["request"]["object"]["spec"] |= hostile()["spec"]
+    assert denial(review).isprintable()
 
 
 def test_a_look_at_what_runs_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

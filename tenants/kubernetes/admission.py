@@ -30,6 +30,7 @@ from django.views.decorators.http import require_POST
 
 from tenants.access import public
 from tenants.kubernetes.bundle import Object
+from tenants.kubernetes.drift import clean
 from tenants.kubernetes.workloads import (
     Path,
     Problem,
@@ -170,7 +171,9 @@ def _alias(reference: Reference) -> str:
 def where(path: Path) -> str:
     """Write the way to a place in an object: ``spec.containers[0].env[1].value``."""
     text = ""
-    for key in path:
+    for step in path:
+        # What somebody named so may be any text, such as an attribute of a volume.
+        key = clean(step) if isinstance(step, str) else step
         if isinstance(key, int) or "." in key or "/" in key:
             text += f"[{key}]"
         else:
@@ -204,9 +207,9 @@ def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
         if not _runs(obj):
             continue
         for problem in judged(references_of(obj), verdicts):
-            words = f"{where(problem.path)}: {problem.message}"
-            name = str(_dict(obj.get("metadata")).get("name", ""))
-            found.append({"kind": str(obj.get("kind", "")), "name": name, "problem": words})
+            words = clean(f"{where(problem.path)}: {problem.message}")
+            name = clean(_dict(obj.get("metadata")).get("name", ""))
+            found.append({"kind": clean(obj.get("kind", "")), "name": name, "problem": words})
     return found
 
 
