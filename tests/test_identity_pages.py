@@ -13,7 +13,7 @@ from kubernetes_validate import validate  # type: ignore[import-untyped]  # it h
 from pytest_django.fixtures import Settings
 
 from tenants import identities, people, robots
-from tenants.kubernetes import reports
+from tenants.kubernetes import names, reports
 from tenants.kubernetes.bundle import render, team_of
 from tenants.kubernetes.examples import deployment
 from tenants.kubernetes.installation import Cluster
@@ -177,6 +177,12 @@ def test_the_accounts_of_the_bundle_are_offered(world: World, alice: Client) -> 
     html = page_of(alice.get(PAGE)).html
     for name in ("model-server", "model-trainer", "registry-sync"):
         assert f'<option value="{name}"></option>' in html
+
+
+def test_an_admin_is_told_that_who_runs_pods_may_do_what_they_may(alice: Client) -> None:
+    """L22: in a namespace, each account is that of whoever may make a Deployment there."""
+    assert Role.CONTRIBUTOR in names.CLUSTER_ROLES["editor"]
+    assert "a contributor for one, can run them as this account" in page_of(alice.get(PAGE)).text
 
 
 def test_members_and_robots_tell_workloads_from_robots(world: World, alice: Client) -> None:

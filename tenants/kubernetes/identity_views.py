@@ -46,7 +46,9 @@ class IdentityForm(VerbForm):
         ),
     )
     role = forms.ChoiceField(
-        choices=ROLE_CHOICES, help_text="It never manages members: a maintainer at most."
+        choices=ROLE_CHOICES,
+        help_text="It never manages members: a maintainer at most. Whoever may run pods in the "
+        "namespace, a contributor for one, can run them as this account and do what it may do.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
