@@ -94,7 +94,8 @@ def test_an_account_made_anew_is_shown_and_trusted(world: World, alice: Client) 
     assert "another one was refused just now" in page.text
     assert trust in page.links
     page = page_of(alice.get(trust))
-    for text in (ALPHA.uid, again.uid, again.name):
+    look = f"kubectl --namespace {ALPHA.namespace} get serviceaccount {ALPHA.account} -o"
+    for text in (ALPHA.uid, again.uid, again.name, look):
         assert text in page.text
     [form] = [form for form in page.forms if "uid" in form.fields]
     # One that came meanwhile is not the one that the page has shown.

@@ -90,10 +90,12 @@ def identity_role(request: HttpRequest, tenant: str, identity: UUID) -> HttpResp
 @require_get_or_post
 def trust_identity(request: HttpRequest, tenant: str, identity: UUID) -> HttpResponse:
     """Ask, then let the account that was refused sign in, and its predecessor no more."""
-    found = _identity(identity).user.identity
+    membership = _identity(identity)
+    found = membership.user.identity
     refused = identities.refusals([found]).get(found.pk)
     if request.method != "POST" and refused is not None:
-        context = {"identity": found, "refused": refused}
+        namespace = membership.tenant.namespace
+        context = {"identity": found, "refused": refused, "namespace": namespace}
         return render(request, "tenants/trust_identity.html", context)
     try:
         identities.trust(found, request.POST.get("uid", ""), _me(request))
