@@ -160,7 +160,7 @@ class OneTenant:
 
     def models(self, manifest: Manifest) -> Hits:
         """Yield what the registry says of the models; each is asked for once."""
-        for reference in workloads.references_of(manifest.value):
+        for reference in rules.models_in(manifest):
             asked = replace(reference, path=())
             if asked not in self._problems:
                 if len(self._problems) >= self.MODELS:
@@ -314,6 +314,7 @@ class _Checker:
         specs = [*rules.pod_specs(manifest)]
         for path, spec in specs:
             yield from self._pod(manifest, home, path, spec)
+        yield from rules.parts_of_pods(manifest)
         if home is not None:
             yield from self._subjects(manifest, home)
             yield from rules.references(manifest, home)
@@ -324,7 +325,13 @@ class _Checker:
     def _labels(self, manifest: Manifest) -> Hits:
         """Yield labels that say another tenant, on the object and on its pods."""
         wanted = self._tenancy.labels(manifest)
-        places = dict.fromkeys([(), *(path for path, _ in templates_of(manifest.value))])
+        places = dict.fromkeys(
+            [
+                (),
+                *(path for path, _ in templates_of(manifest.value)),
+                *rules.other_templates(manifest),
+            ]
+        )
         for label, values in wanted.items():
             for path in places:
                 said = manifest.get(*path, "metadata", "labels", label)

@@ -7,12 +7,12 @@ they are another tenant's or nobody's.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from django.conf import settings
 
-from tenants.kubernetes import names, workloads
+from tenants.kubernetes import names, quantities, workloads
 from tenants.kubernetes.bundle import NAMESPACE_NAME
 from tenants.kubernetes.dns import is_label
 from tenants.kubernetes.manifests import (
@@ -348,7 +348,7 @@ def _token(manifest: Manifest, home: frozenset[str] | None) -> Hits:
 
 
 def pod_security(manifest: Manifest) -> Hits:
-    """Yield the standards of a Namespace that are not the strictest."""
+    """Yield the standards of a Namespace that are not the strictest, or not the latest of it."""
     for mode in ("enforce", "audit", "warn"):
         label = f"pod-security.kubernetes.io/{mode}"
         path = ("metadata", "labels", label)
@@ -357,6 +357,17 @@ def pod_security(manifest: Manifest) -> Hits:
             yield Hit(
                 "BH108", path, f"asks for the Pod Security standard {shown(standard)} ({mode})"
             )
+        path = ("metadata", "labels", f"{label}-version")
+        release = manifest.get(*path)
+        if release is not None and _is_older(text_of(release), settings.KUBERNETES.pod_security):
+            words = f"asks for the Pod Security standard of release {shown(release)} ({mode})"
+            yield Hit("BH108", path, words)
+
+
+def _is_older(release: str, than: str) -> bool:
+    """Tell whether a release's standard asks for less; what is no release is older than any."""
+    found, known = (re.fullmatch(r"v1\.([0-9]{1,4})", text) for text in (release, than))
+    return release != "latest" and not (found and known and int(found[1]) >= int(known[1]))
 
 
 # --- references ------------------------------------------------------------------------------
@@ -377,6 +388,11 @@ COPIED_TO = (
     "reflector.v1.k8s.emberstack.com/reflection-auto-namespaces",
     "kubed.appscode.com/sync",
 )
+#: Annotations by which an Ingress uses a secret, which may be `namespace/name`.
+SECRET_OF = tuple(
+    f"nginx.ingress.kubernetes.io/{key}"
+    for key in ("auth-secret", "auth-tls-secret", "proxy-ssl-secret")
+)
 
 
 def references(manifest: Manifest, home: frozenset[str]) -> Hits:
@@ -393,6 +409,20 @@ def references(manifest: Manifest, home: frozenset[str]) -> Hits:
                 if namespace not in allowed:
                     words = f"refers to {what}namespace {shown(namespace)}"
                     yield Hit("BH301", path, f"{words}, which is not its tenant's")
+            # Of a NetworkPolicy more is said.
+            if BY_KIND.get((manifest.group, manifest.kind)) is not _network_policy:
+                for path in _everywhere_in(value, (key,)):
+                    yield Hit("BH301", path, "takes in namespaces that are not its tenant's")
+    yield from _secrets_of_ingress(manifest, home)
+
+
+def _secrets_of_ingress(manifest: Manifest, home: frozenset[str]) -> Hits:
+    for key in SECRET_OF:
+        path = ("metadata", "annotations", key)
+        namespace, slash, name = text_of(manifest.get(*path)).partition("/")
+        if slash and namespace not in home:
+            words = f"refers to Secret {shown(name)} in namespace {shown(namespace)}"
+            yield Hit("BH301", path, f"{words}, which is not its tenant's")
 
 
 def _namespaces_in(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
@@ -416,6 +446,30 @@ def _namespaces_in(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
                     yield from _namespaces_in(item, (*path, key, place))
         elif isinstance(inner, dict | list) and key not in OPAQUE:
             yield from _namespaces_in(inner, (*path, key))
+
+
+def _everywhere_in(value: Any, path: Path) -> Iterator[Path]:
+    """Yield the way to whatever chooses namespaces inside a value, and chooses all of them."""
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _everywhere_in(item, (*path, place))
+        return
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        selects = key.lower().endswith("namespaceselector")
+        chooses = selects or key.lower().endswith("namespaces")
+        if chooses and isinstance(inner, dict) and _is_everywhere(inner, selects):
+            yield (*path, key)
+        elif key not in OPAQUE:
+            yield from _everywhere_in(inner, (*path, key))
+
+
+def _is_everywhere(choice: dict[str, Any], selects: bool) -> bool:
+    """Tell whether all namespaces are meant; by Kubernetes' custom an empty selector means them."""
+    if not choice:
+        return selects
+    return choice.get("any") is True or choice.get("from") in ("All", "Selector")
 
 
 def _what(reference: dict[str, Any]) -> str:
@@ -496,7 +550,8 @@ INTERNAL = tuple(
     ip_network(block)
     for block in (
         *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
-        *("127.0.0.0/8", "fc00::/7", "fe80::/10"),
+        # The last are the same of IPv4, written as IPv6.
+        *("127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128", "::ffff:0:0/96"),
     )
 )
 
@@ -560,6 +615,29 @@ def _may_be_pods(block: Any) -> bool:
     return False
 
 
+def _endpoints(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+    """Yield addresses to which a Service leads whatever its selector says, and past policies."""
+    lists = [("endpoints", "addresses")] if manifest.group else []
+    lists += [] if manifest.group else [("subsets", "addresses"), ("subsets", "notReadyAddresses")]
+    for outer, inner in lists:
+        for path, part in _dicts(manifest.get(outer), (outer,)):
+            listed_there = part.get(inner)
+            for place, item in enumerate(listed_there if isinstance(listed_there, list) else ()):
+                address = text_of(get(item, "ip") if isinstance(item, dict) else item)
+                if _is_internal(address):
+                    words = f"leads to the address {shown(address)}"
+                    yield Hit("BH402", (*path, inner, place), words)
+
+
+def _is_internal(address: str) -> bool:
+    """Tell whether an address may be a pod's or a node's; what is none may be anything."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return True
+    return any(found in block for block in INTERNAL if block.version == found.version)
+
+
 def _service(manifest: Manifest, home: frozenset[str] | None) -> Hits:
     """Yield a Service that is open to outside, or that stands for one of another namespace."""
     kind = manifest.get("spec", "type")
@@ -614,25 +692,86 @@ SWITCHES = {
 NEEDED = tuple((kind, what) for kind in ("requests", "limits") for what in ("cpu", "memory"))
 
 
+#: What the parts of an object of another maker's kind are not.
+ASIDE = frozenset({"metadata", "status"})
+
+
+def is_foreign(manifest: Manifest) -> bool:
+    """Tell whether the kind is not Kubernetes' own, whatever it is called: Job is Volcano's too."""
+    return "." in manifest.group
+
+
 def pod_specs(manifest: Manifest) -> Iterator[tuple[Path, Any]]:
     """Yield the specs of the pods that the object is or makes; of other makers' kinds too."""
-    if manifest.kind in workloads.TEMPLATES or "." not in manifest.group:
+    if is_foreign(manifest):
+        for path, part in _parts(manifest):
+            if any(_is_container(one) for _, one in containers_of(part, ())):
+                yield path, part
+    else:
         for path, template in templates_of(manifest.value):
             yield (*path, "spec"), get(template, "spec")
-    else:
-        yield from _specs_in(manifest.get("spec"), ("spec",))
 
 
-def _specs_in(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _is_container(value: dict[str, Any]) -> bool:
+    return "image" in value or "name" in value
+
+
+def _parts(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each mapping in an object, with the way to it, but for what stands in containers."""
+    for key, value in manifest.value.items():
+        if key not in ASIDE:
+            yield from _mappings_in(value, (key,))
+
+
+def _mappings_in(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if isinstance(value, list):
         for place, item in enumerate(value):
-            yield from _specs_in(item, (*path, place))
+            yield from _mappings_in(item, (*path, place))
     elif isinstance(value, dict):
-        if any("image" in container for _, container in _dicts(value.get("containers"), ())):
-            yield path, value
-            return
+        yield path, value
         for key, inner in value.items():
-            yield from _specs_in(inner, (*path, key))
+            if key not in workloads.CONTAINERS or not isinstance(inner, list):
+                yield from _mappings_in(inner, (*path, key))
+
+
+def parts_of_pods(manifest: Manifest) -> Hits:
+    """Yield what another maker's kind takes of a node in places of its own, as workflows have."""
+    if not is_foreign(manifest):
+        return
+    for path, part in _parts(manifest):
+        for key, words in SWITCHES.items():
+            if part.get(key) is True:
+                yield Hit("BH502", (*path, key), f"{words} ({key})")
+        yield from volumes(part, path)
+        if get(part, "securityContext", "privileged") is True:
+            where = (*path, "securityContext", "privileged")
+            yield Hit("BH504", where, "has a privileged container")
+
+
+def other_templates(manifest: Manifest) -> Iterator[Path]:
+    """Yield the ways to what gets labels of its own beside pods: jobs, and claims of volumes."""
+    if manifest.kind == "CronJob":
+        yield ("spec", "jobTemplate")
+    elif manifest.kind == "StatefulSet":
+        claims = ("spec", "volumeClaimTemplates")
+        yield from (path for path, _ in _dicts(manifest.get(*claims), claims))
+
+
+def models_in(manifest: Manifest) -> Iterator[workloads.Reference]:
+    """Yield the models that the object names: for its pods, and what may be handed to pods.
+
+    A ConfigMap holds texts of all sorts, so there only a value that is nothing else is one.
+    """
+    yield from workloads.references_of(manifest.value)
+    if is_foreign(manifest):
+        for key, value in manifest.value.items():
+            if key not in ASIDE:
+                yield from workloads.references_in(value, (key,))
+    elif manifest.kind in ("ConfigMap", "Secret"):
+        for part in ("data", "stringData"):
+            for path, text in strings_in(manifest.get(part), (part,)):
+                if workloads.MODEL_URI.fullmatch(text.strip()):
+                    yield workloads.Reference(path, "", uri=text.strip())
 
 
 def node(spec: Any, path: Path) -> Hits:
@@ -720,7 +859,10 @@ def limits(spec: Any, path: Path, container: dict[str, Any]) -> Hits:
 
 def _amount(value: Any) -> bool:
     """Tell whether a quantity limits anything; a limit of 0 does not."""
-    return bool(value) and re.fullmatch(r"0+(\.0*)?[A-Za-z]*", str(value)) is None
+    try:
+        return quantities.parse(str(value)) > 0
+    except ValueError:
+        return False
 
 
 def _volume(manifest: Manifest, home: frozenset[str] | None) -> Hits:
@@ -732,6 +874,8 @@ def _volume(manifest: Manifest, home: frozenset[str] | None) -> Hits:
 #: What is asked of some kinds alone, by API group and kind.
 BY_KIND: dict[tuple[str, str], Callable[[Manifest, frozenset[str] | None], Hits]] = {
     ("", "Service"): _service,
+    ("", "Endpoints"): _endpoints,
+    ("discovery.k8s.io", "EndpointSlice"): _endpoints,
     ("", "ServiceAccount"): _token,
     ("", "PersistentVolume"): _volume,
     ("networking.k8s.io", "NetworkPolicy"): _network_policy,

@@ -101,7 +101,7 @@ def references_of(obj: Any) -> list[Reference]:
     for path, template in templates_of(obj):
         if path:
             found += _annotated(template, path)
-        found += _in_texts(_get(template, "spec"), (*path, "spec"))
+        found += references_in(_get(template, "spec"), (*path, "spec"))
     return found
 
 
@@ -136,7 +136,8 @@ def _annotated(obj: Any, path: Path) -> Iterator[Reference]:
         yield Reference(where, str(model), "" if version is None else str(version))
 
 
-def _in_texts(value: Any, path: Path) -> Iterator[Reference]:
+def references_in(value: Any, path: Path) -> Iterator[Reference]:
+    """Yield the models that texts inside a value name by ``models:/``."""
     if isinstance(value, str):
         # A whole text may hold a name with spaces in it; inside a longer one no end could be told.
         uris = [value] if value.lower().startswith("models:/") else MODEL_URI.findall(value)
@@ -144,10 +145,10 @@ def _in_texts(value: Any, path: Path) -> Iterator[Reference]:
             yield Reference(path, "", uri=uri)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _in_texts(inner, (*path, key))
+            yield from references_in(inner, (*path, key))
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            yield from _in_texts(inner, (*path, place))
+            yield from references_in(inner, (*path, place))
 
 
 def _get(obj: Any, key: str | int) -> Any:
