@@ -6,6 +6,7 @@ thing cel-python is more lenient: ``has(a.b.c)`` is false where ``b`` is missing
 Kubernetes, so a test of its own looks at the order of those.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -16,12 +17,19 @@ from celpy.evaluation import CELEvalError
 
 Object = dict[str, Any]
 
-ENVIRONMENT = celpy.Environment()
+
+@cache
+def _environment() -> celpy.Environment:
+    """Return cel-python's environment, which would raise the whole process' limit of recursion."""
+    limit = sys.getrecursionlimit()
+    made = celpy.Environment()
+    sys.setrecursionlimit(limit)
+    return made
 
 
 @cache
 def _program(expression: str) -> celpy.Runner:
-    return ENVIRONMENT.program(ENVIRONMENT.compile(expression))
+    return _environment().program(_environment().compile(expression))
 
 
 def evaluate(expression: str, known: Mapping[str, Any]) -> Any:

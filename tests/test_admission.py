@@ -20,7 +20,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import celpy
 import pytest
 from celpy.adapter import json_to_cel
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -50,6 +49,7 @@ from tests.addresses import METHODS, PRIVATE, call
 from tests.certificates import Authority
 from tests.listener import HOST, Listener, database_address, free_port, listening, tls
 from tests.people import CANARY, World, committed, make_world
+from tests.policy_evaluator import evaluate
 
 As = Callable[[User | None], Client]
 
@@ -138,6 +138,8 @@ def three(world: World) -> World:
     return world
 
 
+UNASKED = "The pods of this Deployment name no model: annotate their template too."
+
 # --- what real API servers asked -----------------------------------------------------------
 
 
@@ -152,7 +154,21 @@ def test_each_recorded_question_is_answered(three: World, recording: Path) -> No
             " namespace."
         )
     else:
-        assert asked(review) == {"uid": review["request"]["uid"], "allowed": True}
+        said = asked(review)
+        # The recorded Deployment is annotated, and its template is not.
+        warnings = said.pop("warnings", [])
+        assert warnings == ([UNASKED] if "deployment" in recording.stem else [])
+        assert said == {"uid": review["request"]["uid"], "allowed": True}
+
+
+def test_pods_that_nobody_will_be_asked_about_are_warned_of(three: World) -> None:
+    """With the annotation on their template too, each of them is asked about by itself."""
+    review = recorded("deployment-create-allowed")
+    assert asked(review)["warnings"] == [UNASKED]
+    obj = review["request"]["object"]
+    annotations = obj["metadata"]["annotations"]
+    obj["spec"]["template"]["metadata"]["annotations"] = annotations
+    assert "warnings" not in asked(review)
 
 
 def test_both_versions_are_there_with_all_their_questions() -> None:
@@ -575,19 +591,12 @@ def test_what_is_no_certificate_and_no_https_is_refused(authority: Authority) ->
         render_webhook(INSTALLATION, ca_bundle=authority.file.read_bytes(), url="http://x/y")
 
 
-@pytest.fixture
-def matched() -> Iterator[Callable[[Any], bool]]:
+def matched(obj: Any) -> bool:
     """Tell whether the condition matches an object, by a real implementation of CEL."""
-    limit = sys.getrecursionlimit()
-    environment = celpy.Environment()  # it raises the limit for the whole process
-    program = environment.program(environment.compile(names_a_model(INSTALLATION)))
-    yield lambda obj: bool(program.evaluate({"object": json_to_cel(obj)}))
-    sys.setrecursionlimit(limit)
+    return bool(evaluate(names_a_model(INSTALLATION), {"object": json_to_cel(obj)}))
 
 
-def test_the_condition_matches_what_names_a_model_on_itself_or_on_its_pods(
-    matched: Callable[[Any], bool],
-) -> None:
+def test_the_condition_matches_what_names_a_model_on_itself_or_on_its_pods() -> None:
     annotated = {"metadata": {"annotations": {MODEL: "fraud"}}}
     others = {"metadata": {"annotations": {"other": "fraud", VERSION: "1"}}}
     for path in set(TEMPLATES.values()):
@@ -608,9 +617,7 @@ def test_the_condition_matches_what_names_a_model_on_itself_or_on_its_pods(
         assert matched({"spec": {"template": others}} | annotated)
 
 
-def test_the_condition_matches_what_was_recorded_but_for_what_was_deleted(
-    matched: Callable[[Any], bool],
-) -> None:
+def test_the_condition_matches_what_was_recorded_but_for_what_was_deleted() -> None:
     for recording in RECORDINGS:
         obj = ours(recording)["request"]["object"]
         assert obj is None or matched(obj), recording.name

@@ -132,8 +132,8 @@ def test_a_key_that_names_no_algorithm_takes_those_of_its_kind(
     assert verify(sealed(header, json.dumps(ONE.claims(Pod())), "r1", algorithm))
 
 
-@pytest.mark.parametrize("audience", ["bulkhead", ["bulkhead"], ["https://other", "bulkhead"]])
-def test_the_audience_is_ours_alone_or_among_others(audience: Any) -> None:
+@pytest.mark.parametrize("audience", ["bulkhead", ["bulkhead"]])
+def test_the_audience_is_ours_alone(audience: Any) -> None:
     assert verify(changed(aud=audience))
 
 
@@ -181,6 +181,8 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
     "the beginning is a truth value": {"nbf": True},
     "the time is a text": {"iat": str(NOW)},
     "another audience": {"aud": ["https://kubernetes.default.svc"]},
+    "ours and another audience": {"aud": ["https://other", "bulkhead"]},
+    "our audience twice": {"aud": ["bulkhead", "bulkhead"]},
     "an audience that begins like ours": {"aud": ["bulkhead.example.com"]},
     "an audience in other letters": {"aud": ["Bulkhead"]},
     "no audience": {"aud": None},

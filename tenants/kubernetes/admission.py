@@ -113,13 +113,26 @@ def judge(request: Object) -> Object:
     if operation not in ("CREATE", "UPDATE"):
         raise Malformed("Its request has no operation that is known here.")
     obj = _object(request)
-    references = references_of(obj)
+    references = whole = references_of(obj)
     if operation == "UPDATE":
         before = {reference.named for reference in references_of(request.get("oldObject"))}
         references = [reference for reference in references if reference.named not in before]
         if not references:
             return {"allowed": True}
-    return _judge(str(request.get("namespace", "")), references)
+    verdict = _judge(str(request.get("namespace", "")), references)
+    if verdict["allowed"] and (warnings := _warnings(references, whole, str(obj["kind"]))):
+        verdict["warnings"] = warnings
+    return verdict
+
+
+def _warnings(references: list[Reference], whole: list[Reference], kind: str) -> list[str]:
+    """Return what whoever applies an allowed object may want to know."""
+    moving = [word for reference in references if (word := _alias(reference))]
+    warnings = [f"{moving[0]} may move: pods made later follow it."] if moving else []
+    if kind != "Pod" and not any("template" in reference.path for reference in whole):
+        # The webhook is asked about what is annotated: about these pods it will not be.
+        warnings.append(f"The pods of this {kind} name no model: annotate their template too.")
+    return warnings
 
 
 def _object(request: Object) -> Object:
@@ -144,10 +157,7 @@ def _judge(namespace: str, references: list[Reference]) -> Object:
         return _denied(NOBODYS)
     if problems:
         return _denied(_in_words(problems))
-    moving = [word for reference in references if (word := _alias(reference))]
-    if not moving:
-        return {"allowed": True}
-    return {"allowed": True, "warnings": [f"{moving[0]} may move: pods made later follow it."]}
+    return {"allowed": True}
 
 
 def _denied(words: str) -> Object:

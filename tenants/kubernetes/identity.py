@@ -154,6 +154,9 @@ def _key(header: dict[str, Any], cluster: Cluster) -> Key:
 
 def _pod(cluster: Cluster, claims: dict[str, Any], digest: Any) -> WorkloadCredential:
     """Return the pod; raises KeyError and TypeError where claims are missing or of another type."""
+    # For us alone: whoever else a token is for could sign in here with it.
+    if claims["aud"] not in (settings.KUBERNETES.audience, [settings.KUBERNETES.audience]):
+        raise _Refusal("it is for others too", cluster)
     issued, _, expires = (_moment(claims[name]) for name in ("iat", "nbf", "exp"))
     if not 0 < expires - issued <= MOST_SECONDS:
         raise _Refusal(f"it lives longer than {MOST_SECONDS} seconds", cluster)
