@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -29,8 +29,11 @@ TIMEOUT = (5.0, 30.0)
 PAUSES = (0.5, 1.0, 2.0)
 #: The longest that a server may ask to wait.
 LONGEST_PAUSE = 10.0
-#: Bytes of an answer; a page of 250 pods has about five million.
+#: Seconds for one answer and for a whole list, however slowly they come.
+LONGEST_ANSWER, LONGEST_LIST = 120.0, 300.0
+#: Bytes of an answer, and of a whole list; a page of 250 pods has about five million.
 LARGEST_ANSWER = 64 * 1024 * 1024
+CHUNK = 1024 * 1024
 PAGE = 250
 
 #: Where objects are found: apiVersion and kind to the name in addresses, and whether in namespaces.
@@ -60,6 +63,7 @@ PERMANENT = (
     "unable to convert",
     "unsupported role reference kind",
 )
+NO_ANSWER = "What answers there is no API server of Kubernetes."
 CONFLICT_WITH = re.compile(r'conflict with ("(?:[^"\\]|\\.)*")')
 WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
@@ -78,6 +82,10 @@ class ClusterError(Exception):
 
 class NoAccess(ClusterError):
     """How to reach the cluster is not configured, or wrongly."""
+
+
+class TooLarge(ClusterError):
+    """An answer has more bytes than are read."""
 
 
 class Unreachable(ClusterError):
@@ -138,6 +146,8 @@ class Answer:
     object: Object
     warnings: tuple[str, ...] = ()
     created: bool = False
+    #: The bytes that it took.
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +168,7 @@ class ClusterApi(Protocol):
         """Return one object; ApiError with status 404 where there is none."""
 
     def list(self, version: str, kind: str, namespace: str = "", *, most: int = 10_000) -> Listing:
-        """Return the objects of a kind, in a namespace or in all."""
+        """Return the objects of a kind, in a namespace or in all; not all if they are too many."""
 
     def create(self, obj: Object) -> Answer:
         """Make an object; ApiError with status 409 where one of its name is there already."""
@@ -194,25 +204,38 @@ class OfficialClient:
 
     def get(self, version: str, kind: str, name: str, namespace: str = "") -> Answer:
         """Return one object."""
-        return self._call("GET", _address(version, kind, namespace, name))
+        return _one(self._call("GET", _address(version, kind, namespace, name)))
 
     def list(self, version: str, kind: str, namespace: str = "", *, most: int = 10_000) -> Listing:
-        """Return the objects of a kind, page by page until there are ``most``."""
+        """Return the objects of a kind, page by page until there are ``most``.
+
+        Whoever writes objects decides how large they are, so what all of them take is bounded too:
+        in bytes and in time. Pages that are too large are asked for in smaller ones.
+        """
         items: list[Object] = []
-        query = {"limit": str(PAGE)}
+        size, limit, more = 0, PAGE, ""
+        deadline = time.monotonic() + LONGEST_LIST
         while True:
-            page = self._call("GET", _address(version, kind, namespace), query).object
+            query = {"limit": str(limit), **({"continue": more} if more else {})}
+            try:
+                page = self._call("GET", _address(version, kind, namespace), query)
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = max(limit // 8, 1)
+                continue
+            found, more = _page(page.object)
             # What is listed does not say its kind, unlike what is got.
-            items += ({"apiVersion": version, "kind": kind, **item} for item in page["items"] or ())
-            more = page["metadata"].get("continue", "")
-            if not more or len(items) >= most:
+            items += ({"apiVersion": version, "kind": kind, **item} for item in found)
+            size += page.size
+            ends = not (more and found) or size > LARGEST_ANSWER or time.monotonic() > deadline
+            if ends or len(items) >= most:
                 return Listing(tuple(items[:most]), complete=not more and len(items) <= most)
-            query["continue"] = more
 
     def create(self, obj: Object) -> Answer:
         """Make an object that must not be there."""
         address = _address_of(obj).rpartition("/")[0]
-        return self._call("POST", address, {"fieldManager": FIELD_MANAGER}, obj)
+        return _one(self._call("POST", address, {"fieldManager": FIELD_MANAGER}, obj))
 
     def apply(
         self, obj: Object, *, force: bool, dry_run: bool = False, manager: str = FIELD_MANAGER
@@ -224,12 +247,12 @@ class OfficialClient:
             "fieldValidation": "Strict",
             **({"dryRun": "All"} if dry_run else {}),
         }
-        return self._call("PATCH", _address_of(obj), query, obj, APPLY)
+        return _one(self._call("PATCH", _address_of(obj), query, obj, APPLY))
 
     def replace(self, obj: Object, *, manager: str = FIELD_MANAGER) -> Answer:
         """Put the object in place of the one whose resourceVersion it has."""
         query = {"fieldManager": manager, "fieldValidation": "Strict"}
-        return self._call("PUT", _address_of(obj), query, obj)
+        return _one(self._call("PUT", _address_of(obj), query, obj))
 
     def delete(self, obj: Object) -> None:
         """Delete exactly that object."""
@@ -272,14 +295,49 @@ class OfficialClient:
                 body=body,
                 _request_timeout=TIMEOUT,
             ).response
-            data = answer.read(LARGEST_ANSWER + 1, decode_content=True)
+            data = _body(answer)
         except Exception as error:
             raise _unreachable(error, client.configuration.host) from error
-        if len(data) > LARGEST_ANSWER:
+        if data is None:
             answer.close()
-            raise ClusterError("The API server's answer is too large.", where)
+            raise TooLarge("The API server's answer is too large.", where)
         answer.release_conn()
         return _read(answer, data)
+
+
+def _body(answer: Any) -> bytes | None:
+    """Return an answer's bytes, None for too many; raises TimeoutError if they come too slowly."""
+    parts: list[bytes] = []
+    size, deadline = 0, time.monotonic() + LONGEST_ANSWER
+    # One byte at a time would be in time for ever, so none is waited for longer than the whole.
+    while part := answer.read1(CHUNK, decode_content=True):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            return None
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return b"".join(parts)
+
+
+def _one(answer: Answer) -> Answer:
+    """Return an answer that is an object; raises ClusterError for another."""
+    if not _is_object(answer.object):
+        raise ClusterError(NO_ANSWER)
+    return answer
+
+
+def _page(answer: Object) -> tuple[list[Object], str]:
+    """Return the objects of a page of a list, and what asks for the next; raises ClusterError."""
+    metadata, items = answer.get("metadata"), answer.get("items") or []
+    if not (isinstance(metadata, dict) and isinstance(items, list) and all(map(_is_object, items))):
+        raise ClusterError(NO_ANSWER)
+    return items, str(metadata.get("continue") or "")
+
+
+def _is_object(value: Any) -> bool:
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
 
 
 def _configuration(cluster: Cluster) -> Any:
@@ -320,6 +378,7 @@ def _unreachable(error: Exception, host: str) -> Unreachable:
     reasons = {
         "ConnectTimeoutError": "no connection in time",
         "ReadTimeoutError": "no answer in time",
+        "TimeoutError": "no answer in time",
         "NameResolutionError": "its name is not known",
         "NewConnectionError": "the connection was refused",
         "SSLError": "its certificate is not trusted",
@@ -336,20 +395,23 @@ def _read(answer: Any, data: bytes) -> Answer:
         body = json.loads(data)
     except ValueError:
         body = None
+    except RecursionError:  # what manages a field may be nested as deeply as its manager likes
+        raise ClusterError("An object there is nested too deeply to be read.") from None
     if not isinstance(body, dict):
         body = {}
         if 200 <= answer.status < 300:
-            raise ClusterError("What answers there is no API server of Kubernetes.")
+            raise ClusterError(NO_ANSWER)
     if not 200 <= answer.status < 300:
         raise _error(answer.status, body, answer.headers)
     found = (WARNING.findall(header) for header in answer.headers.getlist("Warning"))
     warnings = tuple(re.sub(r"\\(.)", r"\1", text) for texts in found for text in texts)
-    return Answer(body, warnings, created=answer.status == 201)
+    return Answer(body, warnings, created=answer.status == 201, size=len(data))
 
 
 def _error(status: int, body: Object, headers: Mapping[str, str]) -> ApiError:
-    details = body.get("details") or {}
-    causes = tuple(_cause(cause) for cause in details.get("causes") or ())
+    details = body.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    found = tuple(_cause(cause) for cause in causes or () if isinstance(cause, dict))
     after = headers.get("Retry-After", "")
     wait = min(float(after), LONGEST_PAUSE) if after.isdecimal() else 0
     message = str(body.get("message") or "")
@@ -357,7 +419,7 @@ def _error(status: int, body: Object, headers: Mapping[str, str]) -> ApiError:
         message = "The cluster does not accept what Bulkhead signs in with."
     if 300 <= status < 400:
         message = "The cluster's address leads elsewhere; redirects are not followed."
-    return ApiError(status, str(body.get("reason") or ""), message, causes, wait)
+    return ApiError(status, str(body.get("reason") or ""), message, found, wait)
 
 
 def _cause(cause: Mapping[str, Any]) -> Cause:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -31,6 +32,7 @@ from tenants.kubernetes.client import (
     ApiError,
     ClusterApi,
     ClusterError,
+    Listing,
     OfficialClient,
     Unreachable,
 )
@@ -62,6 +64,8 @@ WORKLOADS = (
 )
 #: The kinds with fields that cannot be changed; an object that differs in one is made anew.
 FIXED = frozenset({"RoleBinding", "ResourceQuota"})
+#: What comes of objects that are not as they should be.
+STRANGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class Mode(StrEnum):
@@ -193,11 +197,25 @@ def _sync(
         return _keep_failure(tenant, order, failure), failure
     look = _Look(api, team, settings.KUBERNETES, order.mode, order.prune)
     try:
-        look.run()
+        with _understood():
+            look.run()
+        return _keep(tenant, order, look), None
     except ClusterError as failure:
         _log(order, failure, tenant)
-        return _keep_failure(tenant, order, failure), failure
-    return _keep(tenant, order, look), None
+        return _keep_failure(tenant, order, failure, look.found.entries[:MOST_ENTRIES]), failure
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Make a ClusterError of what goes wrong with an object that is not as the API describes it.
+
+    A cluster may say anything, and so may whoever writes objects there; it must stop no other
+    team's sync.
+    """
+    try:
+        yield
+    except STRANGE as error:
+        raise ClusterError("What the cluster answers is not understood.", repr(error)) from error
 
 
 class _Look:
@@ -434,20 +452,35 @@ class _Look:
 
     def _list_workloads(self) -> None:
         for kind, versions in WORKLOADS:
-            for version in versions:
-                try:
-                    listing = self.api.list(version, kind, self.team.namespace, most=MOST_WORKLOADS)
-                except ApiError as error:
-                    if error.status == 404 and version != versions[-1]:
-                        continue  # an older cluster, which serves the next version
-                    self.found.warn([f"What runs could not be looked at ({kind}): {error.message}"])
-                    break
-                if not listing.complete:
-                    self.found.warn([f"There are more than {MOST_WORKLOADS:,} of kind {kind}."])
-                self.found.workloads += listing.items
-                break
+            try:
+                listing = self._list_first(kind, versions)
+            except Unreachable:
+                raise
+            except ApiError as error:
+                self.found.warn([f"What runs could not be looked at ({kind}): {error.message}"])
+                continue
+            except ClusterError as error:  # it may be so because of what somebody put there
+                self._unseen(kind, error.message)
+                continue
+            if not listing.complete:
+                self._unseen(kind, "There are more of these than were looked at.")
+            self.found.workloads += listing.items
         pods = [obj for obj in self.found.workloads if obj["kind"] == "Pod"]
-        self.found.problems = drift.problems_of_pods(pods, self.label, self.team.slug)
+        self.found.problems += drift.problems_of_pods(pods, self.label, self.team.slug)
+
+    def _list_first(self, kind: str, versions: tuple[str, ...]) -> Listing:
+        """List by the first version of the API that the cluster serves."""
+        for version in versions[:-1]:
+            try:
+                return self.api.list(version, kind, self.team.namespace, most=MOST_WORKLOADS)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+        return self.api.list(versions[-1], kind, self.team.namespace, most=MOST_WORKLOADS)
+
+    def _unseen(self, kind: str, problem: str) -> None:
+        """Add that not all of a kind was looked at, behind which anything could be."""
+        self.found.problems.append({"kind": kind, "name": "", "problem": clean(problem)})
 
     def _add(
         self,
@@ -488,11 +521,12 @@ def _keep(tenant: Tenant, order: Order, look: _Look) -> NamespaceState:
         "version": found.version[:40],
         "digest": look.digest,
         "objects_found": _bounded(found.entries, found),
-        "quota": found.quota,
+        "quota": dict(list(found.quota.items())[:MOST_ENTRIES]),
         "checked_at": now,
     }
     with tenant_scope(tenant):
-        problems = found.problems + audit_workloads(found.workloads)
+        with _understood():
+            problems = found.problems + audit_workloads(found.workloads)
         if found.state == State.IN_SYNC and problems:
             values["state"] = State.DRIFT  # the bundle is as it should be, what runs there is not
         if values["state"] == State.IN_SYNC:
@@ -501,7 +535,7 @@ def _keep(tenant: Tenant, order: Order, look: _Look) -> NamespaceState:
         values["warnings"] = found.warnings[:MOST_ENTRIES]
         if order.mode is Mode.PLAN:
             return NamespaceState(tenant=tenant, cluster=order.cluster.name, **values)
-        return _save(tenant, order, values)
+        return _save(tenant, order, values, found.entries[:MOST_ENTRIES])
 
 
 def _bounded(entries: list[Any], found: Findings) -> list[Any]:
@@ -510,16 +544,19 @@ def _bounded(entries: list[Any], found: Findings) -> list[Any]:
     return entries[:MOST_ENTRIES]
 
 
-def _keep_failure(tenant: Tenant, order: Order, error: ClusterError) -> NamespaceState:
+def _keep_failure(
+    tenant: Tenant, order: Order, error: ClusterError, done: Iterable[Entry] = ()
+) -> NamespaceState:
     """Return the state after a look that failed, which found nothing.
 
     Unless it was a plan, the error is saved, with its time. What an earlier look found is kept, and
-    so is the time of that.
+    so is the time of that; what was ``done`` before it failed is in the log.
     """
     state = _failure(tenant, order, error)
     if order.mode is not Mode.PLAN:
         with tenant_scope(tenant):
-            _save(tenant, order, {"state": state.state, "error": state.error, "mode": state.mode})
+            values = {"state": state.state, "error": state.error, "mode": state.mode}
+            _save(tenant, order, values, done)
     return state
 
 
@@ -541,7 +578,9 @@ def _log(order: Order, error: ClusterError, tenant: Tenant | None = None) -> Non
     logger.warning("%sthe cluster %s: %s", whose, order.cluster.name, text)
 
 
-def _save(tenant: Tenant, order: Order, values: dict[str, Any]) -> NamespaceState:
+def _save(
+    tenant: Tenant, order: Order, values: dict[str, Any], done: Iterable[Entry]
+) -> NamespaceState:
     """Save the acting tenant's state; its log says what became different or was corrected."""
     row: NamespaceState
     row, made = NamespaceState.objects.select_for_update().get_or_create(
@@ -551,7 +590,7 @@ def _save(tenant: Tenant, order: Order, values: dict[str, Any]) -> NamespaceStat
     for name, value in {"tenant": tenant, **values}.items():
         setattr(row, name, value)
     row.save()
-    corrected = _corrections(values.get("objects_found", ()))
+    corrected = _corrections(done)
     if before != row.state or corrected:
         changes = {"cluster": order.cluster.name, "from": before, "to": str(row.state), **corrected}
         audit.record("namespace.synced", row, label=order.cluster.name, changes=changes)
