@@ -281,10 +281,11 @@ def left_behind(folder: Path, cluster: str, slugs: Iterable[str]) -> list[str]:
 def write_files(folder: Path, files: Mapping[str, str]) -> list[str]:
     """Write what has changed, and return the paths of that.
 
-    Raises NotOurs, before anything is written, where a file is in the way that Bulkhead did not
-    make. A reader finds each file as it was or as it is now, never half of it.
+    Raises NotOurs, before anything is written, where a file or a link is in the way that Bulkhead
+    did not make: a link would lead out of the folder. A reader finds each file as it was or as it
+    is now, never half of it.
     """
-    changed = [path for path in sorted(files) if _read(folder / path) != files[path]]
+    changed = [path for path in sorted(files) if _read(folder, path) != files[path]]
     for path in changed:
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -292,18 +293,23 @@ def write_files(folder: Path, files: Mapping[str, str]) -> list[str]:
             "w", dir=file.parent, prefix=".bulkhead-", encoding="utf-8", newline="", delete=False
         ) as new:
             written = Path(new.name)
-            new.write(files[path])
-        try:
-            written.chmod(0o644)
-            written.replace(file)
-        except OSError:
-            written.unlink()
-            raise
+            try:
+                new.write(files[path])
+                new.flush()
+                written.chmod(0o644)
+                written.replace(file)
+            except OSError:
+                written.unlink()
+                raise
     return changed
 
 
-def _read(file: Path) -> str | None:
+def _read(folder: Path, path: str) -> str | None:
     """Return a file of ours, None where there is nothing, or raise NotOurs."""
+    file = folder / path
+    for parent in (folder / part for part in Path(path).parents):
+        if parent != folder and (parent.is_symlink() or (parent.exists() and not parent.is_dir())):
+            raise NotOurs(str(parent))
     if not file.exists() and not file.is_symlink():
         return None
     if file.is_symlink() or not file.is_file():
@@ -311,7 +317,7 @@ def _read(file: Path) -> str | None:
     try:
         text = file.read_bytes().decode()
         ours = json.loads(text).get(MADE_BY) if file.suffix == ".json" else text.startswith(MARK)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         ours = False
     if not ours:
         raise NotOurs(str(file))

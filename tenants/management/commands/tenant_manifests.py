@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from tenants.kubernetes import output
 from tenants.kubernetes.bundle import Object, Team, team_of
+from tenants.kubernetes.manifests import shown
 from tenants.kubernetes.webhook import render_webhook
 from tenants.management import lookup
 from tenants.models import Tenant
@@ -172,4 +173,4 @@ class Command(BaseCommand):
         slugs = Tenant.objects.values_list("slug", flat=True)
         for cluster in clusters:
             for path in output.left_behind(folder, cluster, slugs):
-                say(f"left {path}: there is no such team")
+                say(f"left {shown(path)}: there is no such team")
