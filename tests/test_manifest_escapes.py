@@ -1,5 +1,6 @@
 """Ways around the manifest check: other makers' kinds, and places where nobody would look."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,6 +148,21 @@ def test_the_standard_is_not_one_of_a_release_that_asked_for_less(release: str) 
 def test_an_address_block_is_internal_also_when_it_is_written_as_ipv6(block: str) -> None:
     ingress = [{"from": [{"ipBlock": {"cidr": block}}]}]
     assert block in said("BH402", policy(ingress=ingress))
+
+
+def test_blocks_that_are_left_out_are_not_read_without_end() -> None:
+    """Of a few kilobytes aliases make many thousands of blocks."""
+    left_out = ", ".join(["192.0.2.1/32"] * 600)
+    block = f"&block {{ipBlock: {{cidr: 0.0.0.0/0, except: [{left_out}]}}}}"
+    peers = f"[{block}, {', '.join(['*block'] * 300)}]"
+    text = yaml.safe_dump(policy(ingress="PEERS")).replace("PEERS", f"[{{from: {peers}}}]")
+    start = time.monotonic()
+    assert "BH402" in "".join(found(text))
+    assert time.monotonic() - start < 1
+    internal = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8"]
+    internal += ["169.254.0.0/16"]
+    whole = {"ipBlock": {"cidr": "0.0.0.0/0", "except": internal}}
+    assert rules_for(policy(ingress=[{"from": [whole]}])) == {}
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "fd00::1", "::ffff:10.1.2.3", "10.1", 5])

@@ -556,6 +556,10 @@ INTERNAL = tuple(
 )
 
 
+#: So many blocks that are left out are read: each costs some time, and aliases repeat them.
+MOST_EXCEPTED = 200
+
+
 def _network_policy(manifest: Manifest, home: frozenset[str] | None) -> Hits:
     """Yield peers outside the tenant's namespace that are not the platform's."""
     allowed = (home or frozenset()) | _platform()
@@ -599,12 +603,13 @@ def _chosen(selector: Any) -> list[frozenset[str]]:
 
 def _may_be_pods(block: Any) -> bool:
     """Tell whether a block of addresses holds such as clusters give to pods."""
+    excepted = get(block, "except") or []
+    if not isinstance(excepted, list) or len(excepted) > MOST_EXCEPTED:
+        return True
     try:
         whole: Any = ip_network(text_of(get(block, "cidr")), strict=False)
-        without: list[Any] = [
-            ip_network(str(part), strict=False) for part in get(block, "except") or ()
-        ]
-    except (TypeError, ValueError):
+        without: list[Any] = [ip_network(str(part), strict=False) for part in excepted]
+    except ValueError:
         return True
     for inner in INTERNAL:
         if inner.version != whole.version or not inner.overlaps(whole):
