@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(repo: Path, monkeypatch: pytest.Mo
     usual = tempfile.NamedTemporaryFile
 
     def full(*args: Any, **options: Any) -> Any:
-        made = usual(*args, **options)
+        made: Any = usual(*args, **options)
 
         def write(text: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(repo: Path, monkeypatch: pytest.Mo
         made.write = write
         return made
 
-    monkeypatch.setattr(output.tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
     with pytest.raises(OSError, match="No space left"):
         output.write_files(repo, {FILE: f"{output.MARK}\n"})
     assert [path for path in repo.rglob("*") if path.is_file()] == []
