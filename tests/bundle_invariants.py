@@ -141,6 +141,7 @@ def all_objects_have_a_limit_and_no_port_is_opened_outside(bundle: Bundle) -> No
     assert set(hard) == {
         *("persistentvolumeclaims", "requests.storage", "services", "count/secrets"),
         *("count/configmaps", "count/jobs.batch", "count/deployments.apps"),
+        *("count/cronjobs.batch", "count/replicasets.apps"),
         *("services.loadbalancers", "services.nodeports"),
     }
     assert hard["services.loadbalancers"] == hard["services.nodeports"] == "0"

@@ -452,7 +452,9 @@ def test_a_quota_is_what_the_size_says() -> None:
         "count/secrets": "11",
         "count/configmaps": "13",
         "count/jobs.batch": "13",
+        "count/cronjobs.batch": "13",
         "count/deployments.apps": "14",
+        "count/replicasets.apps": "168",
     }
 
 

@@ -112,7 +112,7 @@ def test_use_stands_beside_each_limit(world: World, as_: As) -> None:
     )
     assert 'class="nearly" max="1" value="0.900"' in page.html
     assert 'class="full" max="1" value="1.000"' in page.html
-    assert page.html.count("<progress") == 14
+    assert page.html.count("<progress") == 16
 
 
 def test_a_limit_that_is_not_what_it_should_be_says_so(world: World, as_: As) -> None:

@@ -113,7 +113,7 @@ def test_a_look_says_how_much_of_the_quota_is_used(stage: Stage) -> None:
     quota = stage.sync("observe").quota
     assert quota["pods"] == {"hard": "20", "used": "0"}
     assert quota["requests.cpu"] == {"hard": "4", "used": "0"}
-    assert len(quota) == 17
+    assert len(quota) == 19
 
 
 # --- drift -----------------------------------------------------------------------------------

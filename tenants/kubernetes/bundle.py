@@ -185,7 +185,11 @@ class _Bundle:
         return self._object("v1", "ResourceQuota", f"{names.PREFIX}-compute", spec={"hard": hard})
 
     def object_quota(self) -> Object:
-        """Return how many objects there may be; what opens a port on nodes or outside: none."""
+        """Return how many objects there may be; what opens a port on nodes or outside: none.
+
+        All that a team's roles may write is counted, and what their workloads leave behind: one
+        team could fill the cluster's memory with what is not.
+        """
         size = self.team.size
         hard = {
             "persistentvolumeclaims": str(size.volumes),
@@ -197,7 +201,10 @@ class _Bundle:
             # Each namespace has one of the cluster's own, kube-root-ca.crt.
             "count/configmaps": str(size.config_maps + 1),
             "count/jobs.batch": str(size.jobs),
+            "count/cronjobs.batch": str(size.jobs),
             "count/deployments.apps": str(size.deployments),
+            # A deployment keeps ten old ones by itself, and has one more while it changes.
+            "count/replicasets.apps": str(12 * size.deployments),
         }
         return self._object("v1", "ResourceQuota", f"{names.PREFIX}-objects", spec={"hard": hard})
 

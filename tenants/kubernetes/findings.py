@@ -66,7 +66,9 @@ RESOURCES: dict[str, tuple[str, str, Fraction]] = {
     "count/secrets": ("Secrets", "", Fraction(1)),
     "count/configmaps": ("ConfigMaps", "", Fraction(1)),
     "count/jobs.batch": ("Jobs", "", Fraction(1)),
+    "count/cronjobs.batch": ("CronJobs", "", Fraction(1)),
     "count/deployments.apps": ("Deployments", "", Fraction(1)),
+    "count/replicasets.apps": ("ReplicaSets", "", Fraction(1)),
 }
 NONE = "none"
 #: From this share of a limit on, its bar warns.

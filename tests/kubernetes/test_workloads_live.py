@@ -7,6 +7,7 @@ import pytest
 
 from tenants import people
 from tenants.kubernetes import client as client_module
+from tenants.kubernetes.bundle import Team
 from tenants.kubernetes.client import JSON, OfficialClient
 from tenants.kubernetes.sync import Mode, Order, sync_all
 from tenants.models import NamespaceState, Tenant
@@ -81,3 +82,26 @@ def test_objects_that_fill_the_memory_are_not_all_read(
     [problem] = first.workloads
     assert problem["kind"] == "CronJob"
     assert problem["problem"] == "There are more of these than were looked at."
+
+
+def test_an_editor_makes_no_more_of_anything_than_is_counted(
+    live: LiveCluster, two_teams: tuple[Team, Team]
+) -> None:
+    """Carol may make CronJobs and change deployments, each of which leaves a ReplicaSet."""
+    own = two_teams[0]
+    container = {"name": "x", "image": "y"}
+    pods = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    spec = {"suspend": True, "schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": pods}}}
+    path = f"/apis/batch/v1beta1/namespaces/{own.namespace}/cronjobs"
+    answers = []
+    for number in range(own.size.jobs + 1):
+        metadata = {"name": f"c{number}", "namespace": own.namespace}
+        body = {"apiVersion": "batch/v1beta1", "kind": "CronJob", "metadata": metadata}
+        answers.append(live.call("carol", "POST", path, {**body, "spec": spec}))
+    assert [answer.status for answer in answers] == [201] * own.size.jobs + [403]
+    assert "exceeded quota: bh-objects" in answers[-1].message
+    quota = live.call("admin", "GET", f"/api/v1/namespaces/{own.namespace}/resourcequotas")
+    hard = {
+        key: value for item in quota.body["items"] for key, value in item["status"]["hard"].items()
+    }
+    assert hard["count/replicasets.apps"] == str(12 * own.size.deployments)
