@@ -14,6 +14,7 @@ from django.core.files.storage import storages
 from django.db import connections
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
+from hypothesis import settings as hypothesis
 from moto.server import ThreadedMotoServer
 from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
@@ -21,6 +22,10 @@ from pytest_django.fixtures import Settings
 from tenants.models import User
 from tests.kubernetes_stage import Stage, replayed, team_for
 from tests.people import World, make_world
+
+# Tests are not timed: the machines that run them are shared.
+hypothesis.register_profile("untimed", deadline=None)
+hypothesis.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
