@@ -129,8 +129,8 @@ def test_a_limit_that_is_not_what_it_should_be_says_so(world: World, as_: As) ->
 
 def test_what_is_wrong_comes_first_and_names_the_culprit(world: World, as_: As) -> None:
     found = objects_of(world.alpha, bh_compute="drift", bh_allow_dns="missing")
-    found[10]["fields"] = [{"field": ".spec.hard.pods", "manager": "kubectl-edit"}]
-    assert found[10]["name"] == "bh-compute"
+    [quota] = [one for one in found if one["name"] == "bh-compute"]
+    quota["fields"] = [{"field": ".spec.hard.pods", "manager": "kubectl-edit"}]
     found += [foreign("NetworkPolicy", "open-door"), foreign("RoleBinding", "friends")]
     looked(world.alpha, "drift", objects_found=found, warnings=["The cluster says hm."])
     text = words(read(as_(world.bob)))

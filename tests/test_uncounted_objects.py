@@ -1,5 +1,6 @@
-"""Nothing that a team may make in its namespace goes uncounted: it fills the whole cluster."""
+"""Nothing that a team makes goes uncounted, from its first moment: it fills the whole cluster."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ HERE = Installation()
 TEAM = Team("team_alpha", UUID(int=1), "Alpha", "bh-team-alpha", SIZES["small"])
 #: What a quota calls these, which it has names of their own for.
 OWN_NAMES = {"persistentvolumeclaims", "pods", "services"}
+LIMITING = {"ResourceQuota", "LimitRange", "NetworkPolicy"}
 HARD = {
     resource
     for obj in render(TEAM, HERE)
@@ -54,3 +56,12 @@ def test_what_workloads_make_is_counted_too() -> None:
 
 def test_each_count_has_a_name_on_the_page() -> None:
     assert set(RESOURCES) >= HARD
+
+
+@pytest.mark.parametrize("here", [HERE, replace(HERE, binds_users=True)])
+def test_nobody_is_bound_before_the_limits_are_there(here: Installation) -> None:
+    """A sync, or kubectl, that ends in the middle leaves nobody in a namespace without limits."""
+    kinds = [obj["kind"] for obj in render(TEAM, here)]
+    last_limit = max(place for place, kind in enumerate(kinds) if kind in LIMITING)
+    assert kinds.index("RoleBinding") > last_limit
+    assert kinds[0] == "Namespace"

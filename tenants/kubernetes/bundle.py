@@ -57,12 +57,13 @@ def render(team: Team, installation: Installation) -> list[Object]:
     return [
         maker.namespace(),
         *maker.service_accounts(),
-        *maker.role_bindings(),
-        *maker.sync_role(),
         maker.compute_quota(),
         maker.object_quota(),
         maker.limit_range(),
         *maker.network_policies(),
+        # Whoever is bound may make workloads at once, also where the rest never comes.
+        *maker.sync_role(),
+        *maker.role_bindings(),
     ]
 
 
