@@ -177,6 +177,7 @@ PARTS_OF_PODS = ("", "status", "ephemeralcontainers", "resize")
 PARTS_OF_NAMESPACES = ("", "status", "finalize")
 WITH_STATUS = (*(kind for kind in MAKERS if kind != "PodTemplate"), "PersistentVolumeClaim")
 ADDRESS = {"externalIPs": ["192.0.2.1"]}
+NAME = {"type": "ExternalName", "externalName": "server.bh-team-gamma.svc"}
 GOING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 DEBUG = {"ephemeralContainers": [{"name": "b", "image": "b"}]}
 
@@ -222,6 +223,13 @@ ALLOWED: dict[str, Object] = {
     "a service of before with its address": asks(
         some("Service", spec=ADDRESS), some("Service", spec=ADDRESS)
     ),
+    "a service of before with its name": asks(
+        some("Service", spec=NAME), some("Service", spec=NAME)
+    ),
+    "a service that loses its name": asks(
+        some("Service", spec={"type": "ClusterIP"}), some("Service", spec=NAME)
+    ),
+    "a service without anything": asks(some("Service")),
     "a service that loses its address": asks(
         some("Service", spec={}), some("Service", spec=ADDRESS)
     ),
@@ -358,6 +366,17 @@ REFUSED: dict[str, tuple[str, Object]] = {
     "a service that gets an address of others": (
         NAMESPACE,
         asks(some("Service", spec=ADDRESS), some("Service", spec={"externalIPs": ["192.0.2.9"]})),
+    ),
+    "a service that stands for another's": (NAMESPACE, asks(some("Service", spec=NAME))),
+    "a service that turns into another's": (
+        NAMESPACE,
+        asks(some("Service", spec=NAME), some("Service", spec={"type": "ClusterIP"})),
+    ),
+    "a service that stands for one more": (
+        NAMESPACE,
+        asks(
+            some("Service", spec=NAME | {"externalName": "x.example"}), some("Service", spec=NAME)
+        ),
     ),
     # Whose a namespace is.
     **{
@@ -559,6 +578,8 @@ FORGOTTEN = (
     (NAMESPACE, "held == [] || held == [variables.tenant]", "held == []"),
     (NAMESPACE, "variables.addresses == variables.addressesBefore ||", ""),
     (NAMESPACE, "|| variables.addresses == []", ""),
+    (NAMESPACE, "has(variables.it.spec.externalIPs) ?", "false ?"),
+    (NAMESPACE, "has(variables.it.spec.externalName) ?", "false ?"),
     (NAMESPACE, "request.operation != 'CREATE' ||", ""),
     (NAMESPACE, "request.operation != 'CREATE' || request.kind.kind != 'Pod' ||", ""),
     (NAMESPACE, "!(has(variables.it.spec) && has(variables.it.spec.priorityClassName)) ||", ""),

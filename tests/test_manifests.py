@@ -468,6 +468,11 @@ BAD: list[tuple[str, Object, str]] = [
     ("BH402", block(7), "the addresses"),
     ("BH403", made("Service", spec={"type": "LoadBalancer"}), "is of type LoadBalancer"),
     ("BH403", made("Service", spec={"type": "NodePort"}), "is of type NodePort"),
+    (
+        "BH403",
+        made("Service", spec={"type": "ExternalName", "externalName": "db.example.com"}),
+        "is of type ExternalName, which the cluster refuses",
+    ),
     ("BH403", made("Service", spec={"externalIPs": ["192.0.2.1"]}), "addresses outside the cl"),
     (
         "BH501",
@@ -551,8 +556,6 @@ GOOD: list[Object] = [
     | {"kind": "Policy"},
     made("NetworkPolicy", "crd.projectcalico.org/v1", spec={"ingress": [{"action": "Deny"}]}),
     made("Service", spec={"type": "ClusterIP"}),
-    made("Service", spec={"type": "ExternalName", "externalName": "db.example.com"}),
-    made("Service", spec={"type": "ExternalName", "externalName": "bulkhead.bulkhead.svc"}),
     made("ConfigMap", data={"namespace": "other", "a": "db.other.svc"}),
     made("HTTPRoute", GATEWAY, spec={"parentRefs": [{"name": "g", "namespace": "gateway"}]}),
     made("Widget", "example.com/v1", spec={"labels": {"namespace": "other"}, "namespace": ""}),
@@ -1077,7 +1080,9 @@ def test_the_exit_code_says_how_it_ended(here: Path) -> None:
     assert (code, sentence) == (2, "Not all of it could be read.")
     assert "broken.yaml:3:1: error This is not valid YAML" in out
     assert "wrong.yaml:10:14: error BH102" in out
-    assert run("empty.yaml") == (0, "no objects: nothing wrong.\n", "")
+    nothing = "There is no object in it: nothing was checked."
+    assert run("empty.yaml") == (2, "no objects: nothing wrong.\n", nothing)
+    assert run("empty.yaml", "clean.yaml")[0] == 0
 
 
 def test_several_files_are_one_set_and_a_folder_is_its_files(here: Path) -> None:

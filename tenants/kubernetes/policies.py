@@ -4,8 +4,8 @@ They hold whatever Bulkhead is doing at that moment, for everybody: nobody is ex
 cannot be evaluated is refused. Whoever may not make pods can still make others make them, and
 write objects through their subresources, so each way that takes a whole object is matched.
 
-What was let in before the policies came may stay as it is: to refuse a kubelet's report, or that a
-finalizer goes, would break a cluster and make nothing safer.
+A workload that was let in before the policies came may stay as it is: to refuse a kubelet's report,
+or that a finalizer goes, would break a cluster and make nothing safer. A role binding may not.
 
 The expressions keep to plain CEL, without Kubernetes' libraries and optional types, so that they
 can be evaluated without a cluster. ``has`` stands before each field that may be missing.
@@ -85,10 +85,11 @@ def _tenant_namespace(installation: Installation) -> list[Object]:
             f"nothing in this namespace has a label {label} other than that of its tenant",
             names_tenant=True,
         ),
-        # One tenant's traffic could be drawn to a service of another that has its address.
+        # One tenant's traffic could be drawn to a service of another that has its address; and a
+        # gateway that follows names would lead to a tenant's pods from another's service.
         _validation(
             "variables.addresses == variables.addressesBefore || variables.addresses == []",
-            "a service in a tenant's namespace has no externalIPs",
+            "a service in a tenant's namespace has no externalIPs and no externalName",
         ),
         # These drive the pods of all tenants from their nodes.
         _validation(
@@ -229,8 +230,10 @@ def _labelled(it: str) -> str:
 
 
 def _addresses(it: str) -> str:
-    there = f"request.kind.kind == 'Service' && {_has(it, 'spec', 'externalIPs')}"
-    return f"{there} ? {it}.spec.externalIPs : []"
+    """Return what a service leads to outside its namespace, in a list."""
+    ips, name = f"{it}.spec.externalIPs", f"{it}.spec.externalName"
+    there = f"request.kind.kind == 'Service' && {_has(it, 'spec')}"
+    return f"!({there}) ? [] :\n((has({ips}) ? {ips} : []) + (has({name}) ? [{name}] : []))"
 
 
 # --- Objects ---

@@ -177,7 +177,8 @@ RULES: dict[str, Rule] = {
         Rule(
             "BH403",
             "exposed-service",
-            "Only the gateway is reached from outside; use a Service of type ClusterIP.",
+            "Only the gateway is reached from outside, and no Service leads there; "
+            "use one of type ClusterIP.",
         ),
         Rule("BH501", "host-path", "A pod must not see its node's files; use a volume claim."),
         Rule("BH502", "host-namespace", "A pod has its own network, processes and memory."),
@@ -650,6 +651,8 @@ def _service(manifest: Manifest, home: frozenset[str] | None) -> Hits:
         yield Hit("BH403", ("spec", "type"), f"is of type {kind}, which the quota refuses")
     if manifest.get("spec", "externalIPs"):
         yield Hit("BH403", ("spec", "externalIPs"), "takes addresses outside the cluster")
+    if kind == "ExternalName":
+        yield Hit("BH403", ("spec", "type"), "is of type ExternalName, which the cluster refuses")
     if kind == "ExternalName" and home is not None:
         path = ("spec", "externalName")
         for service, namespace in _services_in(text_of(manifest.get(*path))):

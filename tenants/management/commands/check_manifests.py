@@ -31,7 +31,8 @@ class Command(BaseCommand):
         "Check that Kubernetes manifests stay inside their tenant: its namespace, its service "
         "accounts, limits, no way to its neighbours or its node. Without --tenant the manifests' "
         "own Namespace objects are the tenants, and no database is needed. The exit code is 1 if "
-        "there is an error, 0 if there are none but warnings, and 2 if a file cannot be read."
+        "there is an error, 0 if there are none but warnings, and 2 if a file cannot be read or "
+        "there is no object at all."
     )
     requires_system_checks: list[str] = []
 
@@ -60,6 +61,9 @@ class Command(BaseCommand):
         self._write(report, options["format"])
         if report.unreadable:
             raise _unusable("Not all of it could be read.")
+        if not report.objects:
+            # A template that failed before us gives nothing, and nothing must not pass for clean.
+            raise _unusable("There is no object in it: nothing was checked.")
         if report.errors:
             raise CommandError("The manifests do not stay inside their tenant.")
 
