@@ -1,12 +1,12 @@
-"""What every page's template knows: the scope, my teams, and what I may do here."""
+"""What every page and its template knows: the team, its scope, me, and what I may do here."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest
 
 from tenants.access import allows
-from tenants.models import Membership
-from tenants.scope import Scope, scope_or_none
+from tenants.models import Membership, Tenant, User
+from tenants.scope import Scope, current_scope, scope_or_none
 
 #: The words that templates use, and the permission that each one asks for.
 WORDS = {
@@ -48,3 +48,13 @@ def my_teams(request: HttpRequest) -> list[Membership]:
         own = Membership.objects.active().filter(user=request.user).select_related("tenant")
         request._my_teams = list(own.order_by("tenant__name"))  # type: ignore[attr-defined]  # a cache
     return request._my_teams  # type: ignore[attr-defined,no-any-return]
+
+
+def me(request: HttpRequest) -> User:
+    """Return who is signed in, where a view lets nobody else in."""
+    return cast(User, request.user)
+
+
+def acting_team() -> Tenant:
+    """Return the acting tenant's own row; raises NoTenant without a scope."""
+    return Tenant.objects.get(pk=current_scope().tenant_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tenants import people, robots, tokens
 from tenants.access import forbidden, member, public, signed_in
-from tenants.context import my_teams
+from tenants.context import acting_team, me, my_teams
 from tenants.forms import MemberForm, RobotForm, SecretForm, ThemeForm, TokenForm, VerbForm
 from tenants.middleware import is_here
 from tenants.models import (
@@ -25,7 +25,6 @@ from tenants.models import (
     Membership,
     Role,
     Tenant,
-    User,
 )
 from tenants.paging import InvalidCursor, paginate
 from tenants.scope import current_scope
@@ -165,14 +164,14 @@ def my_tokens(request: HttpRequest, tenant: str) -> HttpResponse:
     asked = form.cleaned_data
 
     def make() -> Made:
-        bound = _team() if asked["team"] == "this" else None
+        bound = acting_team() if asked["team"] == "this" else None
         return tokens.create_token(
-            _me(request),
+            me(request),
             asked["name"],
             scope=asked["scope"],
             tenant=bound,
             days=asked["days"],
-            actor=_me(request),
+            actor=me(request),
             once=asked["once"],
         )
 
@@ -183,12 +182,12 @@ def my_tokens(request: HttpRequest, tenant: str) -> HttpResponse:
 @require_get_or_post
 def revoke_token(request: HttpRequest, tenant: str, token: UUID) -> HttpResponse:
     """Ask, then end one of my tokens."""
-    found = ApiToken.objects.filter(pk=token, user=_me(request)).select_related("tenant").first()
+    found = ApiToken.objects.filter(pk=token, user=me(request)).select_related("tenant").first()
     if found is None:
         raise Http404
     if request.method != "POST" and found.revoked_at is None:
         return render(request, "tenants/revoke_token.html", {"token": found})
-    tokens.revoke_token(found, _me(request))
+    tokens.revoke_token(found, me(request))
     messages.success(request, f"The token {found.name} is revoked.")
     return redirect("tokens", tenant)
 
@@ -197,16 +196,16 @@ def revoke_token(request: HttpRequest, tenant: str, token: UUID) -> HttpResponse
 @require_get_or_post
 def robots_page(request: HttpRequest, tenant: str) -> HttpResponse:
     """List the team's robots and make one with its first token, shown on that answer only."""
-    team = _team()
+    team = acting_team()
     form = RobotForm(request.POST or None)
     if not form.is_valid():
         return _robots_page(request, team, form)
     asked = form.cleaned_data
 
     def make() -> Made:
-        robot = robots.create_robot(team, asked["name"], asked["role"], _me(request))
+        robot = robots.create_robot(team, asked["name"], asked["role"], me(request))
         return robots.rotate_token(
-            robot, scope=asked["scope"], days=asked["days"], actor=_me(request), once=asked["once"]
+            robot, scope=asked["scope"], days=asked["days"], actor=me(request), once=asked["once"]
         )
 
     return _made(
@@ -235,7 +234,7 @@ def rotate_robot(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     return _made(
         request,
         form,
-        lambda: robots.rotate_token(robot.user, actor=_me(request), **asked),
+        lambda: robots.rotate_token(robot.user, actor=me(request), **asked),
         page,
         "robots",
     )
@@ -248,7 +247,7 @@ def remove_robot(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     robot = _robot(name)
     if request.method != "POST":
         return render(request, "tenants/remove_robot.html", {"robot": robot})
-    robots.remove_robot(robot, _me(request))
+    robots.remove_robot(robot, me(request))
     messages.success(request, f"The robot {name} is removed.")
     return redirect("robots", tenant)
 
@@ -256,16 +255,8 @@ def remove_robot(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
 Made = tuple[ApiToken, str]
 
 
-def _me(request: HttpRequest) -> User:
-    return cast(User, request.user)
-
-
-def _team() -> Tenant:
-    return Tenant.objects.get(pk=current_scope().tenant_id)
-
-
 def _robot(name: str) -> Membership:
-    robot = robots.robot_named(_team(), name)
+    robot = robots.robot_named(acting_team(), name)
     if robot is None:
         raise Http404
     return robot
@@ -300,7 +291,7 @@ def _made(
 
 
 def _tokens_page(request: HttpRequest, form: TokenForm, **made: Any) -> HttpResponse:
-    own = ApiToken.objects.living().filter(user=_me(request)).select_related("tenant")
+    own = ApiToken.objects.living().filter(user=me(request)).select_related("tenant")
     return _page_with_form(request, "tenants/tokens.html", form, TokenForm, tokens=own, **made)
 
 

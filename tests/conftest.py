@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.files.storage import storages
+from django.core.management import call_command
 from django.db import connections
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
@@ -134,6 +135,16 @@ def use_store(settings: Settings, kind: str, **options: Any) -> None:
 def world(db: None) -> World:
     """Two teams and everybody."""
     return make_world()
+
+
+@pytest.fixture(scope="module")
+def committed_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """Make two teams and everybody, for all tests of a file and for servers."""
+    with django_db_blocker.unblock():
+        try:
+            yield make_world()
+        finally:
+            call_command("flush", database="owner", interactive=False, verbosity=0)
 
 
 @pytest.fixture

@@ -12,16 +12,14 @@ from typing import Any
 import pytest
 import yaml
 from django.conf import settings
-from django.core.management import call_command
 from django.test import override_settings
-from pytest_django import DjangoDbBlocker
 
 from tenants import identities
 from tenants.models import AuditEvent, Role, WorkloadIdentity
 from tenants.scope import tenant_scope
 from tests.issuers import Issuer, Pod, cluster, jwks, key_server
 from tests.mlflow_clients import Client, all_said, bulkhead
-from tests.people import CANARY, World, make_world
+from tests.people import CANARY, World
 
 ONE = Issuer()
 ALPHA, GAMMA = Pod(namespace="bh-team-alpha"), Pod()
@@ -41,16 +39,6 @@ class Day:
 
     world: World
     said: dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def committed_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
-    """Make two teams and everybody, for the server too."""
-    with django_db_blocker.unblock():
-        try:
-            yield make_world()
-        finally:
-            call_command("flush", database="owner", interactive=False, verbosity=0)
 
 
 @pytest.fixture(scope="module")

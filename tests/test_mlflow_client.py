@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.test import Client as Browser
 from django.utils import timezone
-from pytest_django import DjangoDbBlocker
 
 from models_registry.models import ModelVersion
 from tenants import people, robots, tokens
@@ -26,7 +24,7 @@ from tenants.scope import tenant_scope
 from tests.api import make_token
 from tests.clients.readme import README
 from tests.mlflow_clients import VERSIONS, Client, all_said, bulkhead
-from tests.people import CANARY, PASSWORD, World, make_world
+from tests.people import CANARY, PASSWORD, World
 from tests.sql import fill_with_files
 from tests.stock_mlflow import Stock, stock_server
 
@@ -59,16 +57,6 @@ class Day:
         answer = browser(self.world.person(person)).get(f"/t/{slug}/{path}")
         assert answer.status_code == 200
         return str(answer.content.decode())
-
-
-@pytest.fixture(scope="module")
-def committed_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
-    """Make two teams and everybody, for all tests of this file and for the servers."""
-    with django_db_blocker.unblock():
-        try:
-            yield make_world()
-        finally:
-            call_command("flush", database="owner", interactive=False, verbosity=0)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from io import StringIO
 from typing import Any
 
@@ -16,7 +17,7 @@ from django.urls import reverse
 
 from tenants import people
 from tenants.admin import TenantForm, number_field
-from tenants.kubernetes.sizes import LABELS, NUMBERS, SIZES, as_numbers, size_of
+from tenants.kubernetes.sizes import LABELS, NUMBERS, SIZES, size_of
 from tenants.models import AuditEvent, Role, Tenant, User
 from tenants.scope import tenant_scope
 from tests.pages import Page
@@ -253,7 +254,7 @@ def test_a_custom_size_takes_numbers_and_the_rest_from_a_small_one(
     assert response.status_code == 302
     assert sizes(world.alpha) == ("custom", {"cores": 7, "gpus": 0})
     size = size_of(*sizes(world.alpha))
-    assert as_numbers(size) == {**as_numbers(SIZES["small"]), "cores": 7, "gpus": 0}
+    assert asdict(size) == {**asdict(SIZES["small"]), "cores": 7, "gpus": 0}
     page = dana.get(f"{TENANTS}{world.alpha.pk}/change/").content.decode()
     assert re.search(r'name="custom_cores" value="7"', page)
     assert re.search(r'name="custom_pods"[^>]*placeholder="20"', page)

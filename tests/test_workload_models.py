@@ -15,7 +15,7 @@ from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.workload_models import QUOTED, judge
 from tenants.access import share, unshare
 from tenants.kubernetes import workloads
-from tenants.kubernetes.workloads import MOST_REFERENCES, Reference, problems_of
+from tenants.kubernetes.workloads import MOST_REFERENCES, Reference, judged, references_of
 from tenants.scope import member_scope, read_in_scope, tenant_scope
 from tests.people import CANARY, HOSTILE_NAMES, World
 
@@ -341,7 +341,7 @@ def test_each_place_is_told_and_each_model_looked_up_once(
         "spec": {"template": pod("models:/fraud/1", **named)},
     }
     with tenant_scope(world.alpha):
-        found = problems_of(deployment)
+        found = judged(references_of(deployment), {})
     assert [problem.path[0] for problem in found] == ["metadata", "spec"]
     assert {problem.message for problem in found} == {UNKNOWN.format("“nothing”")}
     assert len(statements) == 2
@@ -353,10 +353,10 @@ def test_too_many_models_are_refused_without_looking(world: World) -> None:
     try:
         with tenant_scope(world.alpha):
             uris = [f"models:/fraud/{number}" for number in range(MOST_REFERENCES + 1)]
-            [problem] = problems_of(pod(*uris))
+            [problem] = judged(references_of(pod(*uris)), {})
             assert "More than 50 places name a model" in problem.message
             assert calls == []
-            problems_of(pod(*["models:/fraud/1"] * MOST_REFERENCES))
+            judged(references_of(pod(*["models:/fraud/1"] * MOST_REFERENCES)), {})
             assert len(calls) == 1
     finally:
         workloads.judges.pop()

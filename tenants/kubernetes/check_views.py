@@ -12,12 +12,12 @@ from django.shortcuts import render
 from django.views.decorators.http import require_http_methods
 
 from tenants.access import member
+from tenants.context import acting_team
 from tenants.kubernetes import reports
 from tenants.kubernetes.checking import Finding
 from tenants.kubernetes.manifests import SENT, Place, TooLarge, Unreadable, lines_of, shown
 from tenants.kubernetes.rules import ERROR, WARNING
 from tenants.models import Tenant
-from tenants.scope import current_scope
 
 #: What is pasted is called so in findings.
 PASTED = "pasted text"
@@ -75,7 +75,7 @@ class Shown:
 @require_http_methods(["GET", "HEAD", "POST"])
 def check_manifests(request: HttpRequest, tenant: str) -> HttpResponse:
     """Check what is pasted and the files that are sent; without either, check an example."""
-    team = Tenant.objects.get(pk=current_scope().tenant_id)
+    team = acting_team()
     if request.method != "POST":
         return render(request, "tenants/check_manifests.html", _example(team))
     text = request.POST.get("manifests", "")

@@ -14,11 +14,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from tenants import identities
 from tenants.access import member
+from tenants.context import acting_team, me
 from tenants.forms import VerbForm
 from tenants.kubernetes import examples, names
-from tenants.models import Membership, Tenant, User
+from tenants.models import Membership, Tenant
 from tenants.robots import ROLES
-from tenants.scope import current_scope
 
 require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -61,10 +61,10 @@ class IdentityForm(VerbForm):
 @require_get_or_post
 def identities_page(request: HttpRequest, tenant: str) -> HttpResponse:
     """List the service accounts whose pods sign in, and let in another one."""
-    form, team = IdentityForm(request.POST or None), _team()
+    form, team = IdentityForm(request.POST or None), acting_team()
     if form.is_valid():
         try:
-            made = identities.create(team, **form.cleaned_data, actor=_me(request))
+            made = identities.create(team, **form.cleaned_data, actor=me(request))
         except ValidationError as error:
             form.add_verb_errors(error)
         else:
@@ -80,7 +80,7 @@ def identity_role(request: HttpRequest, tenant: str, identity: UUID) -> HttpResp
     found, form = _identity(identity), RoleForm(request.POST)
     if not form.is_valid():
         return _page(request, found.tenant, IdentityForm(), "Choose a role.")
-    identities.change_role(found, form.cleaned_data["role"], _me(request))
+    identities.change_role(found, form.cleaned_data["role"], me(request))
     account = found.user.identity.service_account
     messages.success(request, f"{account} is {form.cleaned_data['role']} now.")
     return redirect("identities", tenant)
@@ -98,7 +98,7 @@ def trust_identity(request: HttpRequest, tenant: str, identity: UUID) -> HttpRes
         context = {"identity": found, "refused": refused, "namespace": namespace}
         return render(request, "tenants/trust_identity.html", context)
     try:
-        identities.trust(found, request.POST.get("uid", ""), _me(request))
+        identities.trust(found, request.POST.get("uid", ""), me(request))
     except ValidationError as error:
         messages.warning(request, " ".join(error.messages))
     else:
@@ -115,21 +115,13 @@ def remove_identity(request: HttpRequest, tenant: str, identity: UUID) -> HttpRe
         context = {"identity": found.user.identity}
         return render(request, "tenants/remove_identity.html", context)
     account = found.user.identity.service_account
-    identities.remove(found, _me(request))
+    identities.remove(found, me(request))
     messages.success(request, f"Pods of {account} sign in no more.")
     return redirect("identities", tenant)
 
 
-def _me(request: HttpRequest) -> User:
-    return cast(User, request.user)
-
-
-def _team() -> Tenant:
-    return Tenant.objects.get(pk=current_scope().tenant_id)
-
-
 def _identity(pk: UUID) -> Membership:
-    found = identities.identities_of(_team()).filter(user__identity=pk).first()
+    found = identities.identities_of(acting_team()).filter(user__identity=pk).first()
     if found is None:
         raise Http404
     return found

@@ -52,8 +52,3 @@ def binding(role: str) -> str:
 def group(slug: str, role: str) -> str:
     """Return the group whose members have that role in the tenant's namespace."""
     return f"{PREFIX}:{slug}:{role}"
-
-
-def role_in_cluster(role: str) -> str:
-    """Return what a member's role is in the cluster."""
-    return next(name for name, roles in CLUSTER_ROLES.items() if role in roles)

@@ -1,7 +1,7 @@
 """How much of a cluster a tenant may use: small, medium, large, or numbers of its own."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -143,8 +143,3 @@ def wrong_numbers(custom: Mapping[str, Any]) -> dict[str, str]:
 
 def _fits(name: str, value: Any) -> bool:
     return type(value) is int and LEAST.get(name, 1) <= value <= MOST
-
-
-def as_numbers(size: Size) -> dict[str, int]:
-    """Return the size's numbers by their names."""
-    return asdict(size)

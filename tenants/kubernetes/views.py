@@ -8,11 +8,11 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from tenants.access import member
+from tenants.context import acting_team
 from tenants.kubernetes import bundle, findings, output
 from tenants.kubernetes.bundle import Team
 from tenants.kubernetes.network_picture import picture_of
-from tenants.models import NamespaceState, Tenant
-from tenants.scope import current_scope
+from tenants.models import NamespaceState
 
 
 @member
@@ -24,7 +24,7 @@ def isolation(request: HttpRequest, tenant: str) -> HttpResponse:
 
 def _page(request: HttpRequest, **more: str) -> HttpResponse:
     here = settings.KUBERNETES
-    acting = _acting()
+    acting = acting_team()
     team = bundle.team_of(acting)
     objects = bundle.render(team, here)
     looks = [findings.look_at(state, team, objects, here) for state in NamespaceState.objects.all()]
@@ -53,7 +53,7 @@ def _page(request: HttpRequest, **more: str) -> HttpResponse:
 @require_safe
 def bundle_yaml(request: HttpRequest, tenant: str) -> HttpResponse:
     """Give the bundle as one file, which says at its top how to apply it."""
-    team = bundle.team_of(_acting())
+    team = bundle.team_of(acting_team())
     text = output.bundle_yaml(team, settings.KUBERNETES)
     return _file(text.encode(), "application/yaml", f"{team.namespace}.yaml")
 
@@ -62,7 +62,7 @@ def bundle_yaml(request: HttpRequest, tenant: str) -> HttpResponse:
 @require_safe
 def bundle_kustomize(request: HttpRequest, tenant: str) -> HttpResponse:
     """Give the team's folder for each cluster, as kustomize and a GitOps repository take it."""
-    team = bundle.team_of(_acting())
+    team = bundle.team_of(acting_team())
     return _zip(_folders(team), f"{team.namespace}-kustomize.zip")
 
 
@@ -76,15 +76,11 @@ def bundle_argocd(request: HttpRequest, tenant: str) -> HttpResponse:
     except ValueError:
         text = "Say which repository Argo CD reads: an address without spaces and braces."
         return _page(request, error=text, repository=address)
-    team = bundle.team_of(_acting())
+    team = bundle.team_of(acting_team())
     files = _folders(team)
     for cluster in settings.KUBERNETES.clusters:
         files |= output.argocd_files(cluster.name, repository)
     return _zip(files, f"{team.namespace}-argocd.zip")
-
-
-def _acting() -> Tenant:
-    return Tenant.objects.get(pk=current_scope().tenant_id)
 
 
 def _folders(team: Team) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What runs pods, and which models those pods say they use.
 
-One question, ``problems_of``, is asked of a manifest, of an admission request and of what already
+One question, ``judged``, is asked of a manifest, of an admission request and of what already
 runs. Only the registry knows models, so it answers for them: see ``judges``.
 """
 
@@ -69,11 +69,6 @@ judges: list[Callable[[Reference], str | None]] = []
 
 #: What was said of what references name; kept for as long as a few objects are looked at.
 Verdicts = dict[tuple[str, str, str], list[str]]
-
-
-def problems_of(obj: Any) -> list[Problem]:
-    """Return what is wrong with the models that ``obj`` uses, for the acting tenant."""
-    return judged(references_of(obj), {})
 
 
 def judged(references: Iterable[Reference], verdicts: Verdicts) -> list[Problem]:
