@@ -26,8 +26,8 @@ from models_registry.forms import MarkdownField, StampField
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants.access import share, unshare
 from tenants.admin_site import PlatformModelAdmin
+from tenants.isolation.scope import current_scope, scope_or_none
 from tenants.models import Tenant, User
-from tenants.scope import current_scope, scope_or_none
 
 if TYPE_CHECKING:
     RegisteredModelForm = forms.ModelForm[RegisteredModel]

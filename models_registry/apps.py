@@ -12,14 +12,13 @@ class ModelsRegistryConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the audit of grants; say how much a tenant has and what its pods may use."""
-        from models_registry import (  # noqa: F401  # for what they register
-            grants,
-            manifest_api,
-            mlflow_api,
-            mlflow_artifacts,
+        from models_registry import grant_audit  # noqa: F401  # imported for its signal receivers
+        from models_registry.mlflow import (  # noqa: F401  # imported for their endpoints
+            artifact_endpoints,
+            registry_endpoints,
         )
         from models_registry.models import ModelVersion, RegisteredModel
-        from models_registry.workload_models import judge
+        from models_registry.pod_models import judge
         from tenants import usage
         from tenants.kubernetes import workloads
 

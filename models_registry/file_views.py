@@ -25,17 +25,18 @@ from django.shortcuts import redirect, render
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_POST, require_safe
 
-from models_registry import artifacts, queries, registry
-from models_registry.artifacts import BrokenUpload
-from models_registry.bodies import NoLength, length_of, pieces_of
+from models_registry import queries, registry
 from models_registry.errors import Conflict
+from models_registry.files import artifacts
+from models_registry.files.artifacts import BrokenUpload
+from models_registry.files.folder_store import CHUNK, OutOfSpace, StoreUnavailable
+from models_registry.files.request_body import NoLength, length_of, pieces_of
 from models_registry.forms import PathForm, UploadForm
 from models_registry.models import ArtifactFile, ModelVersion
-from models_registry.stores import CHUNK, OutOfSpace, StoreUnavailable
 from models_registry.validators import validate_path
 from models_registry.views import find_version
 from tenants.access import member, receives_bytes, require
-from tenants.scope import NotAMember, Scope, member_scope
+from tenants.isolation.scope import NotAMember, Scope, member_scope
 
 #: How much of a file is shown, in bytes.
 PREVIEW = 64 * 1024

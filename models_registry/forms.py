@@ -14,8 +14,8 @@ from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.queries import SORTS, ModelFilter
 from models_registry.registry import NOTE_LENGTH
 from tenants.forms import VerbForm
+from tenants.isolation.scope import current_tenant_id
 from tenants.models import Tenant
-from tenants.scope import current_tenant_id
 
 
 class PairsField(forms.CharField):

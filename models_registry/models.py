@@ -14,9 +14,9 @@ from guardian.managers import GroupObjectPermissionManager, UserObjectPermission
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 
 from models_registry import validators
+from tenants.isolation.rls import GRANTEE_READ, SHARED_READ
+from tenants.isolation.scope import CurrentGroupId, CurrentTenantId, CurrentUserId, TenantManager
 from tenants.models import TenantForeignKey, TenantOwned, User
-from tenants.rls import GRANTEE_READ, SHARED_READ
-from tenants.scope import CurrentGroupId, CurrentTenantId, CurrentUserId, TenantManager
 
 
 class SharedManager(models.Manager["RegisteredModel"]):

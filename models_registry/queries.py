@@ -24,8 +24,8 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
-from models_registry import artifacts
-from models_registry.mlflow_search import IS_PROMPT
+from models_registry.files import artifacts
+from models_registry.mlflow.search import IS_PROMPT
 from models_registry.models import (
     Alias,
     ArtifactFile,
@@ -36,8 +36,8 @@ from models_registry.models import (
     ModelVersion,
     RegisteredModel,
 )
+from tenants.isolation.scope import CurrentUserId, current_scope
 from tenants.models import AuditEvent, Membership, Role, Tenant
-from tenants.scope import CurrentUserId, current_scope
 
 #: How a list of models can be sorted: the word in the URL, what people read, the columns.
 SORTS: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -16,8 +16,9 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
-from models_registry import artifacts, mlmodel, sources, validators
+from models_registry import validators
 from models_registry.errors import Conflict
+from models_registry.files import artifacts, mlmodel, sources
 from models_registry.models import (
     Alias,
     Bookmark,
@@ -26,9 +27,9 @@ from models_registry.models import (
 )
 from tenants import audit
 from tenants.access import TenantSuspended, require
+from tenants.isolation.scope import current_scope, read_in_scope, together
 from tenants.models import AuditEvent, User
-from tenants.rows import insert
-from tenants.scope import current_scope, read_in_scope, together
+from tenants.prepared import insert
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from models_registry import file_views, views
-from models_registry.api import api_view
+from tenants.api import api_view
 
 TEAM = "t/<str:tenant>/"
 MODEL = f"{TEAM}models/<str:name>/"

@@ -14,8 +14,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from models_registry import mlmodel, queries, registry, validators
+from models_registry import queries, registry, validators
 from models_registry.errors import Conflict
+from models_registry.files import mlmodel
 from models_registry.forms import (
     SHOWS,
     AddVersionForm,
@@ -34,8 +35,8 @@ from models_registry.models import ModelVersion, RegisteredModel
 from tenants import access
 from tenants.access import member
 from tenants.forms import VerbForm
+from tenants.isolation.scope import current_scope
 from tenants.paging import InvalidCursor, paginate
-from tenants.scope import current_scope
 
 require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 

@@ -21,8 +21,8 @@ from guardian.core import ObjectPermissionChecker
 from guardian.shortcuts import assign_perm, remove_perm
 
 from tenants import audit
+from tenants.isolation.scope import Scope, current_scope, scope_or_none
 from tenants.models import Membership, Role, Tenant, User
-from tenants.scope import Scope, current_scope, scope_or_none
 
 View = Callable[..., HttpResponseBase]
 

@@ -13,10 +13,11 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from tenants import audit, people, tokens
+from tenants import audit
 from tenants.admin_site import PlatformModelAdmin, acting
-from tenants.kubernetes.sizes import LABELS, LEAST, MOST, NUMBERS, SIZES, SizeName, wrong_numbers
+from tenants.identity import directory, tokens
 from tenants.models import AccountEvent, ApiToken, Membership, Tenant, User, WorkloadIdentity
+from tenants.sizes import LABELS, LEAST, MOST, NUMBERS, SIZES, SizeName, wrong_numbers
 from tenants.usage import usage_of
 
 if TYPE_CHECKING:
@@ -194,16 +195,16 @@ class TenantAdmin(PlatformModelAdmin):
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: Any) -> None:
         """Save through the verbs."""
         if change:
-            people.update_tenant(obj, actor=acting(request))
+            directory.update_tenant(obj, actor=acting(request))
         else:
-            people.add_tenant(obj, admin=form.cleaned_data["first_admin"], actor=acting(request))
+            directory.add_tenant(obj, admin=form.cleaned_data["first_admin"], actor=acting(request))
 
     @admin.action(description="Suspend selected tenants", permissions=["change"])
     def suspend(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
         """Make tenants read-only for their members."""
         with transaction.atomic():
             for tenant in queryset:
-                people.suspend_tenant(tenant, acting(request))
+                directory.suspend_tenant(tenant, acting(request))
                 self.message_user(request, f"{tenant} is suspended: its members can only read.")
 
     @admin.action(description="Resume selected tenants", permissions=["change"])
@@ -211,7 +212,7 @@ class TenantAdmin(PlatformModelAdmin):
         """Let the tenants' members write again."""
         with transaction.atomic():
             for tenant in queryset:
-                people.resume_tenant(tenant, acting(request))
+                directory.resume_tenant(tenant, acting(request))
                 self.message_user(request, f"{tenant} is active: its members can write again.")
 
 
@@ -277,9 +278,9 @@ class MembershipAdmin(PlatformModelAdmin):
     def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: Any) -> None:
         """Save through the verbs."""
         if change:
-            people.change_role(obj, obj.role, acting(request))
+            directory.change_role(obj, obj.role, acting(request))
             return
-        added = people.add_member(
+        added = directory.add_member(
             obj.tenant,
             obj.user,
             obj.role,
@@ -291,13 +292,13 @@ class MembershipAdmin(PlatformModelAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
         """Put the person out."""
-        people.remove_member(obj, acting(request))
+        directory.remove_member(obj, acting(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
         """Put all of them out, or none."""
         with transaction.atomic():
             for membership in queryset:
-                people.remove_member(membership, acting(request))
+                directory.remove_member(membership, acting(request))
 
 
 #: What of an account is written down when a platform admin changes it.
@@ -417,7 +418,7 @@ class UserAdmin(PlatformModelAdmin, AnyUserAdmin):
     def _set_active(self, request: HttpRequest, users: QuerySet[User], *, active: bool) -> None:
         with transaction.atomic():
             for user in users:
-                people.set_active(user, active=active, actor=acting(request))
+                directory.set_active(user, active=active, actor=acting(request))
                 self.message_user(request, f"{user} is {'active' if active else 'deactivated'}.")
 
 

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from tenants.access import is_platform_admin
 from tenants.context import my_teams
-from tenants.kubernetes import overview
+from tenants.kubernetes.pages import overview
 from tenants.middleware import ADMIN_TEAM, is_here
 from tenants.models import Tenant, User
 

@@ -11,8 +11,10 @@ class TenantsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks and the sign-in events."""
-        from tenants import accounts, checks  # noqa: F401  # imported for what they register
+        """Register the system checks, the sign-in events and the endpoint that checks manifests."""
+        from tenants import checks  # noqa: F401  # imported for what it registers
+        from tenants.identity import sign_in  # noqa: F401  # imported for its signal receivers
+        from tenants.kubernetes.manifests import api  # noqa: F401  # imported for its endpoint
 
 
 class AdminConfig(DjangoAdminConfig):

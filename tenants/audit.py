@@ -5,9 +5,9 @@ from uuid import UUID
 
 from django.db import models
 
+from tenants.isolation.scope import caller_address, current_scope
 from tenants.models import AccountEvent, AuditEvent, User
-from tenants.rows import insert
-from tenants.scope import caller_address, current_scope
+from tenants.prepared import insert
 
 
 def record(

@@ -11,10 +11,10 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import OperationalError, connection, models
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from tenants import rls
 from tenants.access import policy_of
+from tenants.isolation import rls
+from tenants.isolation.scope import TenantManager
 from tenants.models import TenantForeignKey, TenantOwned
-from tenants.scope import TenantManager
 
 #: What ``tenant_isolation`` says, in PostgreSQL's words; a condition more would be a hole.
 ISOLATION = (
@@ -190,6 +190,6 @@ def _function_problems(cursor: Any) -> Iterable[CheckMessage]:
         if as_owner or ours or body.count("current_setting('bulkhead.") != 2 or " OR " in body:
             yield Error(
                 f"The function {rls.GRANTED} finds more than what is granted to the caller.",
-                hint="Let the migrations make it, as tenants.rls.MakeGranted.",
+                hint="Let the migrations make it, as tenants.isolation.rls.MakeGranted.",
                 id="bulkhead.E002",
             )

@@ -5,8 +5,8 @@ from typing import Any, cast
 from django.http import HttpRequest
 
 from tenants.access import allows
+from tenants.isolation.scope import Scope, current_scope, scope_or_none
 from tenants.models import Membership, Tenant, User
-from tenants.scope import Scope, current_scope, scope_or_none
 
 #: The words that templates use, and the permission that each one asks for.
 WORDS = {

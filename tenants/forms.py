@@ -6,9 +6,9 @@ from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.utils.crypto import get_random_string
 
-from tenants import robots
+from tenants.identity import robots
+from tenants.identity.tokens import DAYS, NAME_LENGTH
 from tenants.models import ApiToken, Role
-from tenants.tokens import DAYS, NAME_LENGTH
 
 THEMES = ("system", "light", "dark")
 

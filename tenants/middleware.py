@@ -24,8 +24,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from tenants.access import is_platform_admin, let_send, policy_of
 from tenants.context import my_teams
+from tenants.isolation.scope import NotAMember, acting_from, member_scope, scope_or_none
 from tenants.models import User
-from tenants.scope import NotAMember, acting_from, member_scope, scope_or_none
 
 # What cannot be a slug is never asked of the database, which takes no NUL for an answer.
 TEAM_PATH = re.compile(r"/t/([a-z0-9_-]{1,40})/")

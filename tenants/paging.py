@@ -13,7 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 
-from tenants.scope import current_tenant_id
+from tenants.isolation.scope import current_tenant_id
 
 PAGE_SIZE = 50
 RowT = TypeVar("RowT", bound=models.Model)

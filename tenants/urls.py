@@ -3,8 +3,9 @@
 from django.urls import path
 
 from tenants import views
-from tenants.kubernetes import check_views, identity_views
-from tenants.kubernetes import views as kubernetes
+from tenants.kubernetes.manifests import views as manifests
+from tenants.kubernetes.pages import identities
+from tenants.kubernetes.pages import views as kubernetes
 
 BUNDLE = "t/<str:tenant>/isolation/"
 ROBOT = "t/<str:tenant>/admin/robots/<str:name>/"
@@ -16,7 +17,7 @@ urlpatterns = [
     path("theme/", views.theme, name="theme"),
     path("t/<str:tenant>/activity/", views.activity, name="activity"),
     path("t/<str:tenant>/admin/members/", views.members, name="members"),
-    path("t/<str:tenant>/check/", check_views.check_manifests, name="check_manifests"),
+    path("t/<str:tenant>/check/", manifests.check_manifests, name="check_manifests"),
     path(BUNDLE, kubernetes.isolation, name="isolation"),
     path(f"{BUNDLE}bundle.yaml", kubernetes.bundle_yaml, name="bundle_yaml"),
     path(f"{BUNDLE}kustomize.zip", kubernetes.bundle_kustomize, name="bundle_kustomize"),
@@ -26,8 +27,8 @@ urlpatterns = [
     path("t/<str:tenant>/admin/robots/", views.robots_page, name="robots"),
     path(f"{ROBOT}rotate/", views.rotate_robot, name="rotate_robot"),
     path(f"{ROBOT}remove/", views.remove_robot, name="remove_robot"),
-    path(IDENTITIES, identity_views.identities_page, name="identities"),
-    path(f"{IDENTITY}role/", identity_views.identity_role, name="identity_role"),
-    path(f"{IDENTITY}trust/", identity_views.trust_identity, name="trust_identity"),
-    path(f"{IDENTITY}remove/", identity_views.remove_identity, name="remove_identity"),
+    path(IDENTITIES, identities.identities_page, name="identities"),
+    path(f"{IDENTITY}role/", identities.identity_role, name="identity_role"),
+    path(f"{IDENTITY}trust/", identities.trust_identity, name="trust_identity"),
+    path(f"{IDENTITY}remove/", identities.remove_identity, name="remove_identity"),
 ]

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
-from tenants.scope import tenant_scope
 
 #: What is counted and how, in the acting tenant; the apps that own the rows add theirs.
 counters: dict[str, Callable[[], int]] = {}

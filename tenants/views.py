@@ -14,10 +14,11 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from tenants import people, robots, tokens
 from tenants.access import forbidden, member, public, signed_in
 from tenants.context import acting_team, me, my_teams
 from tenants.forms import MemberForm, RobotForm, SecretForm, ThemeForm, TokenForm, VerbForm
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import current_scope
 from tenants.middleware import is_here
 from tenants.models import (
     ApiToken,
@@ -27,7 +28,6 @@ from tenants.models import (
     Tenant,
 )
 from tenants.paging import InvalidCursor, paginate
-from tenants.scope import current_scope
 
 require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -138,10 +138,10 @@ def _change_member(request: HttpRequest, tenant: str) -> HttpResponse:
     actor: Any = request.user
     try:
         if role == "remove":
-            people.remove_member(membership, actor)
+            directory.remove_member(membership, actor)
             messages.success(request, f"{person} is no longer in this team.")
         else:
-            people.change_role(membership, role, actor)
+            directory.change_role(membership, role, actor)
             messages.success(request, f"{person} is {role} now.")
     except ValidationError as error:
         return _members_page(request, " ".join(error.messages), HTTPStatus.UNPROCESSABLE_ENTITY)

@@ -93,7 +93,7 @@ def folder(tmp_path: Path, settings: Settings) -> Path:
     """Keep the files in an empty folder."""
     where = tmp_path / "artifacts"
     where.mkdir()
-    use_store(settings, "stores.FolderStorage", location=str(where))
+    use_store(settings, "folder_store.FolderStorage", location=str(where))
     return where
 
 
@@ -105,7 +105,7 @@ def bucket(bucket_service: str, settings: Settings) -> Any:
     name = f"bucket-{uuid4()}"
     use_store(
         settings,
-        "buckets.BucketStorage",
+        "s3_store.BucketStorage",
         bucket_name=name,
         location="some/prefix",
         **options,
@@ -127,7 +127,7 @@ def either_store(request: pytest.FixtureRequest) -> str:
 
 def use_store(settings: Settings, kind: str, **options: Any) -> None:
     """Keep the files elsewhere for this test."""
-    store = {"BACKEND": f"models_registry.{kind}", "OPTIONS": options}
+    store = {"BACKEND": f"models_registry.files.{kind}", "OPTIONS": options}
     settings.STORAGES = {**settings.STORAGES, "artifacts": store}
 
 

@@ -27,10 +27,11 @@ from django.conf import settings
 from django.test import override_settings
 from jwt.algorithms import get_default_algorithms
 
-from tenants import audit, identities
-from tenants.kubernetes.installation import Cluster
+from tenants import audit
+from tenants.clusters import Cluster
+from tenants.identity import workloads
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Role, Tenant, User, WorkloadIdentity
-from tenants.scope import tenant_scope
 
 PEM = serialization.Encoding.PEM
 HOUR = 3600
@@ -149,7 +150,7 @@ def refused_identity(tenant: Tenant, account: str, actor: User) -> WorkloadIdent
     """Let an account of the cluster `one` sign in, and note that one made anew was refused."""
     one = Cluster("one", issuer=Issuer().issuer, keys="nowhere.json")
     with override_settings(KUBERNETES=replace(settings.KUBERNETES, clusters=(one,))):
-        made = identities.create(tenant, "one", account, Role.VIEWER, actor)
+        made = workloads.create(tenant, "one", account, Role.VIEWER, actor)
     with tenant_scope(tenant):
         changes = {"uid": "another", "pod": "a-pod"}
         audit.record("identity.refused", made, label=account, changes=changes)

@@ -20,11 +20,11 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tenants import people
-from tenants.kubernetes.bundle import Object
-from tenants.kubernetes.client import ApiError, OfficialClient
-from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.sync import sync_tenant
+from tenants.clusters import Cluster
+from tenants.identity import directory
+from tenants.kubernetes.bundle.objects import Object
+from tenants.kubernetes.sync.client import ApiError, OfficialClient
+from tenants.kubernetes.sync.sync import sync_tenant
 from tenants.models import NamespaceState, Tenant
 
 RECORDINGS = Path(__file__).parent / "kubernetes_recordings"
@@ -205,7 +205,7 @@ class Stage:
 
     def another_team(self, slug: str) -> Tenant:
         """Make one more team."""
-        self.teams.append(people.create_tenant(slug))
+        self.teams.append(directory.create_tenant(slug))
         return self.teams[-1]
 
     def until(self, is_so: Callable[[], bool]) -> None:
@@ -320,7 +320,7 @@ def played(
 
 def team_for(test: str) -> Tenant:
     """Make the team of a test, named after it: a cluster of many tests has a namespace for each."""
-    return people.create_tenant(test.removeprefix("test_")[:40].rstrip("_"))
+    return directory.create_tenant(test.removeprefix("test_")[:40].rstrip("_"))
 
 
 def staged(teams: list[Tenant], server: Server, folder: Path, pause: float = 0) -> Stage:

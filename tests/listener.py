@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connections
 from psycopg.conninfo import make_conninfo
 
-from tenants.kubernetes.webhook import PATH
+from tenants.kubernetes.bundle.webhook import PATH
 from tests.certificates import Authority
 
 HOST = "127.0.0.1"

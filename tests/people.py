@@ -11,11 +11,12 @@ from functools import partial
 
 import pytest
 
-from models_registry import artifacts, registry
+from models_registry import registry
+from models_registry.files import artifacts
 from models_registry.models import ModelVersion, RegisteredModel
-from tenants import people
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Role, Tenant, User
-from tenants.scope import tenant_scope
 
 #: For tests that need committed rows (threads, other processes); everything is emptied afterwards.
 committed = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
@@ -72,12 +73,12 @@ def make_world() -> World:
     names = ("alice", "bob", "mia", "carol", "gina", "hugo", "charlie")
     users = {name: make_user(name) for name in names}
     users["dana"] = make_user("dana", is_staff=True, is_superuser=True)
-    alpha = people.create_tenant("team_alpha", "Alpha", admin=users["alice"])
-    gamma = people.create_tenant("team_gamma", f"Gamma {CANARY}", admin=users["hugo"])
-    people.add_member(alpha, users["bob"], Role.VIEWER)
-    people.add_member(alpha, users["carol"], Role.CONTRIBUTOR)
-    people.add_member(alpha, users["mia"], Role.MAINTAINER)
-    people.add_member(gamma, users["gina"], Role.CONTRIBUTOR)
+    alpha = directory.create_tenant("team_alpha", "Alpha", admin=users["alice"])
+    gamma = directory.create_tenant("team_gamma", f"Gamma {CANARY}", admin=users["hugo"])
+    directory.add_member(alpha, users["bob"], Role.VIEWER)
+    directory.add_member(alpha, users["carol"], Role.CONTRIBUTOR)
+    directory.add_member(alpha, users["mia"], Role.MAINTAINER)
+    directory.add_member(gamma, users["gina"], Role.CONTRIBUTOR)
     fill(alpha, users["alice"], "ALPHA")
     fill(gamma, users["hugo"], CANARY)
     return World(alpha=alpha, gamma=gamma, **users)

@@ -15,7 +15,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "artifacts": {
-        "BACKEND": "models_registry.stores.FolderStorage",
+        "BACKEND": "models_registry.files.folder_store.FolderStorage",
         "OPTIONS": {"location": str(TEST_FILES)},
     },
 }

@@ -15,10 +15,10 @@ from models_registry.models import (
     RegisteredModel,
     Upload,
 )
-from tenants import people
 from tenants.access import share
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import NamespaceState, Tenant, User
-from tenants.scope import tenant_scope
 from tests.people import World
 
 FORBIDDEN = "42501"  # insufficient_privilege: a missing right, or a row that row security refuses
@@ -78,7 +78,7 @@ def act(tenant: Tenant | None, user: User | None = None) -> None:
 
 def fill_every_table(world: World) -> None:
     """Give both teams a row in each tenant-owned table; no team has a grant of the other."""
-    outsiders = people.create_tenant("team_omega", "Omega")
+    outsiders = directory.create_tenant("team_omega", "Omega")
     for tenant, person in ((world.alpha, world.alice), (world.gamma, world.gina)):
         with tenant_scope(tenant, person):
             NamespaceState.objects.create(cluster="test", state="drift", mode="observe")

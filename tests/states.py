@@ -6,9 +6,9 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from tenants.kubernetes import bundle
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes.bundle import objects as bundle
 from tenants.models import NamespaceState, Tenant
-from tenants.scope import tenant_scope
 
 
 def objects_of(tenant: Tenant, **states: str) -> list[dict[str, Any]]:

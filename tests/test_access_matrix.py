@@ -21,12 +21,12 @@ from pytest_django.fixtures import Settings
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
-from tenants import people, robots, tokens
 from tenants.access import policy_of, role_with, share
 from tenants.checks import all_patterns, tenant_owned_models
-from tenants.kubernetes.installation import Cluster
+from tenants.clusters import Cluster
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Role, User
-from tenants.scope import tenant_scope
 from tests.addresses import API, METHODS, PLATFORM, Sent, Target, call, team_addresses
 from tests.issuers import refused_identity
 from tests.people import World, give_files, make_user
@@ -173,16 +173,16 @@ def browsers(world: World, as_: As) -> dict[str, Client]:
     found = {name: as_(world.person(name)) for name in (*MEMBERS, "gina", "charlie", "dana")}
     former = {name: make_user(name) for name in ("removed", "expired", "deactivated")}
     for name, user in former.items():
-        membership = people.add_member(world.alpha, user, Role.ADMIN)
+        membership = directory.add_member(world.alpha, user, Role.ADMIN)
         found[name] = as_(user)
         assert found[name].get("/t/team_alpha/").status_code == 200
         if name == "removed":
-            people.remove_member(membership)
+            directory.remove_member(membership)
         elif name == "expired":
             membership.expires_at = timezone.now() - timedelta(hours=1)
             membership.save()
         else:
-            people.deactivate_user(user)
+            directory.deactivate_user(user)
     return found | {"anonymous": as_(None)}
 
 
@@ -289,7 +289,7 @@ def test_a_session_opens_nothing_of_the_api(browsers: dict[str, Client]) -> None
 def test_a_suspended_team_is_read_only_for_every_role(
     world: World, browsers: dict[str, Client], target: Target
 ) -> None:
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     wrong = []
     addresses = addresses_for(world, target)
     for name, row in TEAM.items():

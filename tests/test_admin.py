@@ -19,9 +19,9 @@ from zeal import zeal_ignore
 from models_registry import registry
 from models_registry.models import ModelGroupGrant, ModelUserGrant, ModelVersion, RegisteredModel
 from models_registry.validators import CARD_LENGTH
-from tenants import people, robots, tokens
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role, Tenant, User
-from tenants.scope import tenant_scope
 from tests.people import CANARY, PASSWORD, World
 
 SignIn = Callable[[User | None], Client]
@@ -44,7 +44,7 @@ def dana(world: World, as_: SignIn) -> Client:
 
 def let_in(world: World, role: str, tenant: Tenant | None = None) -> Membership:
     """Make dana a member of team_alpha."""
-    return people.add_member(tenant or world.alpha, world.dana, role, reason="Ticket 4711")
+    return directory.add_member(tenant or world.alpha, world.dana, role, reason="Ticket 4711")
 
 
 def act(browser: Client, url: str, action: str, *pks: Any, **more: Any) -> Any:
@@ -130,7 +130,7 @@ def test_only_platform_admins_get_in(as_: SignIn, world: World, flags: dict[str,
 
 def test_a_deactivated_platform_admin_is_out_at_once(dana: Client, world: World) -> None:
     assert dana.get(reverse("admin:index")).status_code == 200
-    people.deactivate_user(world.dana)
+    directory.deactivate_user(world.dana)
     assert dana.get(reverse("admin:index"), follow=True).redirect_chain
 
 
@@ -338,7 +338,7 @@ def test_a_contributor_edits_but_neither_archives_nor_shares(dana: Client, world
 
 def test_in_a_suspended_team_an_admin_only_reads(dana: Client, world: World) -> None:
     let_in(world, Role.ADMIN)
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     model = world.model(world.alpha, "fraud")
     assert "the team is suspended, so nothing can be changed" in shown(dana.get(MODELS))
     assert dana.get(f"{MODELS}{model.pk}/change/").status_code == 200
@@ -617,7 +617,7 @@ def test_with_two_teams_one_chooses(dana: Client, world: World) -> None:
     assert switched["Location"] == VERSIONS
     assert f"{CANARY} own" in shown(dana.get(MODELS))
     assert "ALPHA own" not in shown(dana.get(MODELS))
-    people.remove_member(gammas)
+    directory.remove_member(gammas)
     page = shown(dana.get(MODELS))
     assert "ALPHA own" in page
     assert CANARY not in page
@@ -871,7 +871,7 @@ def test_the_password_of_nobody_cannot_be_set(dana: Client, pk: str) -> None:
 
 
 def test_account_events_are_read_and_never_changed(dana: Client, world: World) -> None:
-    people.deactivate_user(world.charlie, world.dana)
+    directory.deactivate_user(world.charlie, world.dana)
     event = AccountEvent.objects.get(action="account_deactivated")
     assert "account_deactivated" in shown(dana.get(f"{ACCOUNT_EVENTS}?q=charlie"))
     assert dana.get(f"{ACCOUNT_EVENTS}add/").status_code == 403

@@ -35,16 +35,17 @@ from kubernetes_validate import (  # type: ignore[import-untyped]  # it has none
 
 from models_registry import registry
 from models_registry.models import ModelVersion, RegisteredModel
-from tenants import people
 from tenants.access import policy_of, share, unshare
 from tenants.checks import private_patterns
-from tenants.kubernetes import admission, webhook
+from tenants.clusters import Installation
+from tenants.identity import directory
+from tenants.isolation.scope import NobodysNamespace, namespace_scope, scope_or_none, tenant_scope
+from tenants.kubernetes import admission
 from tenants.kubernetes.admission import audit_workloads
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.webhook import PATH, names_a_model, render_webhook
+from tenants.kubernetes.bundle import webhook
+from tenants.kubernetes.bundle.webhook import PATH, names_a_model, render_webhook
 from tenants.kubernetes.workloads import MOST_REFERENCES, TEMPLATES
 from tenants.models import NamespaceState, User
-from tenants.scope import NobodysNamespace, namespace_scope, scope_or_none, tenant_scope
 from tests.addresses import METHODS, PRIVATE, call
 from tests.certificates import Authority
 from tests.listener import HOST, Listener, database_address, free_port, listening, tls
@@ -207,7 +208,7 @@ def test_a_request_without_a_namespace_is_of_no_team(world: World) -> None:
 
 
 def test_a_suspended_teams_namespace_takes_nothing_new(world: World) -> None:
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     assert denial(pod()) == "The team of this namespace is suspended: nothing new runs in it."
     assert "suspended" in denial(updated(pod(), pod(version="2")))
     scaled = pod()

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tenants.kubernetes.cluster_wide import registry_user, render
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.policies import LABEL_GUARD, NAMESPACE, SUBJECTS
+from tenants.clusters import Installation
+from tenants.kubernetes.bundle.cluster_wide import registry_user, render
+from tenants.kubernetes.bundle.policies import LABEL_GUARD, NAMESPACE, SUBJECTS
 from tests.policy_evaluator import Object, refusals
 
 HERE = Installation()

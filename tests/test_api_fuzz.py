@@ -12,7 +12,7 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models_registry.api import ENDPOINTS, STATUSES
+from tenants.api import ENDPOINTS, STATUSES
 from tests.api import MODELS, VERSIONS, Api, kept, make_token
 from tests.people import CANARY, World
 from tests.test_api_matrix import METHODS, TABLE, place

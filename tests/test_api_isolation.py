@@ -25,11 +25,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from models_registry import registry
-from models_registry.api import ENDPOINTS, Call, Endpoint, writing
 from models_registry.models import ArtifactFile, Blob, ModelVersion, RegisteredModel, Upload
-from tenants import people, scope, tokens
+from tenants.api import ENDPOINTS, Call, Endpoint, writing
+from tenants.identity import directory, tokens
+from tenants.isolation import scope
+from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import ApiToken, Membership, Role, User
-from tenants.scope import tenant_scope, token_scope
 from tests.answers import probability_of_less, whole
 from tests.api import MODELS, VERSIONS, Api, kept, make_token, refused, said
 from tests.people import CANARY, World, committed, make_world
@@ -289,7 +290,7 @@ def test_another_team_is_not_found_however_it_is_spelt(full: World, alice: Api) 
 
 def test_an_empty_header_leaves_the_address_to_say_the_team(full: World, alice: Api) -> None:
     """L4."""
-    people.add_member(full.gamma, full.alice, Role.VIEWER)
+    directory.add_member(full.gamma, full.alice, Role.VIEWER)
     for header in ("", " ", "\t"):
         api = alice.but(headers={"X-MLFLOW-WORKSPACE": header}, prefix="team_alpha")
         assert said(api.get(f"{MODELS}/get", name="ALPHA own"))
@@ -626,7 +627,7 @@ def test_a_token_is_used_by_many_at_once() -> None:
 
 def test_a_person_of_two_teams_never_gets_them_mixed(full: World) -> None:
     """L20: one token, one connection, the team by turns; and nobody on the way keeps an answer."""
-    people.add_member(full.gamma, full.alice, Role.VIEWER)
+    directory.add_member(full.gamma, full.alice, Role.VIEWER)
     both = Api(make_token(full.alice))
     alone = {
         "alpha": reading(Api(make_token(full.carol))),
@@ -660,12 +661,12 @@ def test_a_right_taken_back_is_gone_at_the_next_request(full: World) -> None:
         return read, wrote.status_code
 
     assert reads_and_writes() == (200, 200)
-    people.change_role(membership, Role.VIEWER)
+    directory.change_role(membership, Role.VIEWER)
     assert reads_and_writes() == (200, 403)
-    people.change_role(membership, Role.MAINTAINER)
-    people.suspend_tenant(full.alpha)
+    directory.change_role(membership, Role.MAINTAINER)
+    directory.suspend_tenant(full.alpha)
     assert reads_and_writes() == (200, 403)
-    people.resume_tenant(full.alpha)
+    directory.resume_tenant(full.alpha)
     past = timezone.now() - timedelta(hours=1)
     own = ApiToken.objects.filter(user=full.mia)
     changes: tuple[tuple[Callable[[], Any], Callable[[], Any]], ...] = (
@@ -690,7 +691,7 @@ def test_a_right_taken_back_is_gone_at_the_next_request(full: World) -> None:
         change()
         assert reads_and_writes() in ((401, 401), (200, 403))
         undo()
-    people.remove_member(membership)
+    directory.remove_member(membership)
     assert reads_and_writes() == (401, 401)
 
 
@@ -881,7 +882,7 @@ def test_what_is_refused_is_not_repeated_in_the_log(
 def test_a_suspended_or_emptied_team_tells_other_teams_nothing(full: World, alice: Api) -> None:
     """L9, L34: nor does a model that is registered anew under a freed name."""
     before = seen(alice.but(team="team-gamma").get(f"{MODELS}/get", name="fraud"))
-    people.suspend_tenant(full.gamma)
+    directory.suspend_tenant(full.gamma)
     assert seen(alice.but(team="team-gamma").get(f"{MODELS}/get", name="fraud")) == before
     said(alice.post(f"{MODELS}/create", name=DELETED))
     fresh = said(alice.get(f"{MODELS}/get", name=DELETED))["registered_model"]

@@ -15,10 +15,10 @@ from django.db import transaction
 from django.urls import resolve
 from django.utils import timezone
 
-from models_registry.api import ENDPOINTS
-from tenants import people
+from tenants.api import ENDPOINTS
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Membership, Role, User
-from tenants.scope import tenant_scope
 from tests.answers import whole
 from tests.api import MODELS, VERSIONS, Api, kept, make_token
 from tests.people import CANARY, World
@@ -133,7 +133,7 @@ def out(world: World) -> dict[str, Api]:
     now = timezone.now()
     good = make_token(world.alice)
     gone = User.objects.create(username="gone")
-    people.remove_member(people.add_member(world.alpha, gone, Role.ADMIN))
+    directory.remove_member(directory.add_member(world.alpha, gone, Role.ADMIN))
     late = User.objects.create(username="late")
     Membership.objects.create(
         tenant=world.alpha, user=late, role=Role.ADMIN, expires_at=now - timedelta(hours=1)
@@ -230,7 +230,7 @@ def test_a_reading_token_takes_all_rights_to_write(world: World) -> None:
 
 
 def test_a_suspended_team_is_read_only(world: World, members: dict[str, Api]) -> None:
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     before = kept(world.alpha)
     for (method, address), row in TABLE.items():
         answer = send(members["alice"], method, address, row)

@@ -22,11 +22,11 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
-from models_registry import artifacts
+from models_registry.files import artifacts
 from models_registry.models import ModelVersion
-from tenants import people, tokens
+from tenants.identity import directory, tokens
+from tenants.isolation.scope import tenant_scope
 from tenants.models import ApiToken, AuditEvent, Tenant, User
-from tenants.scope import tenant_scope
 from tenants.templatetags.people_tags import in_words
 from tests import answers
 from tests.api import make_token
@@ -157,11 +157,11 @@ def test_who_loses_the_right_while_bytes_arrive_makes_no_file(
     before, stored = count(world.alpha), keys()
     membership = world.carol.memberships.get()
     ends: dict[str, Callable[[], Any]] = {
-        "removed": lambda: people.remove_member(membership),
-        "viewer": lambda: people.change_role(membership, "viewer"),
+        "removed": lambda: directory.remove_member(membership),
+        "viewer": lambda: directory.change_role(membership, "viewer"),
         "revoked": lambda: tokens.revoke_token(ApiToken.objects.get(user=world.carol)),
-        "suspended": lambda: people.suspend_tenant(world.alpha),
-        "deactivated": lambda: people.set_active(world.carol, active=False),
+        "suspended": lambda: directory.suspend_tenant(world.alpha),
+        "deactivated": lambda: directory.set_active(world.carol, active=False),
     }
     read, pieces = WSGIRequest.read, []
 

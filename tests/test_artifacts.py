@@ -18,14 +18,15 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from models_registry import artifacts, registry, stores
-from models_registry.artifacts import BrokenUpload, Entry
+from models_registry import registry
 from models_registry.errors import Conflict
+from models_registry.files import artifacts, folder_store
+from models_registry.files.artifacts import BrokenUpload, Entry
+from models_registry.files.folder_store import OutOfSpace, StoreUnavailable
 from models_registry.models import ArtifactFile, Blob, ModelVersion, RegisteredModel, Upload
-from models_registry.stores import OutOfSpace, StoreUnavailable
 from models_registry.validators import validate_path
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
-from tenants.scope import tenant_scope
 from tests.conftest import use_store
 from tests.people import World, committed, make_world
 from tests.threads import at_once
@@ -269,14 +270,14 @@ def test_a_disk_that_fills_up_while_bytes_arrive_keeps_its_reserve(
         for chunk in breaking_off():
             sent += len(chunk)
             if sent > 4 * len(chunk):  # others write as well, and now too little is free
-                monkeypatch.setattr(stores, "RESERVE", 10**18)
+                monkeypatch.setattr(folder_store, "RESERVE", 10**18)
             yield chunk
 
     with pytest.raises(OutOfSpace):
         artifacts.add_file(
             partial(tenant_scope, world.alpha), None, "a", chunks(), length=20 * 1024 * 1024
         )
-    assert 4 * 1024 * 1024 < sent <= 4 * 1024 * 1024 + stores.ASK_EVERY
+    assert 4 * 1024 * 1024 < sent <= 4 * 1024 * 1024 + folder_store.ASK_EVERY
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
 
@@ -319,7 +320,7 @@ def test_a_whole_bucket_may_be_ours_too(
 ) -> None:
     """Without a prefix the keys begin at the bucket's own root."""
     options = settings.STORAGES["artifacts"]["OPTIONS"] | {"location": ""}
-    use_store(settings, "buckets.BucketStorage", **options)
+    use_store(settings, "s3_store.BucketStorage", **options)
     file = add(world.alpha, "a", b"1")
     assert keys() == [file.blob.key] == [found.key for found in bucket.objects.all()]
     assert content(world.alpha, "a") == b"1"

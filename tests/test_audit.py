@@ -11,9 +11,10 @@ from django.utils import timezone
 from models_registry import registry
 from models_registry.models import RegisteredModel
 from models_registry.validators import CARD_LENGTH, DESCRIPTION_LENGTH
-from tenants import audit, people
+from tenants import audit
+from tenants.identity import directory
+from tenants.isolation.scope import NoTenant, tenant_scope
 from tenants.models import AccountEvent, AuditEvent, Role, User
-from tenants.scope import NoTenant, tenant_scope
 from tests.people import CANARY, PASSWORD, World
 from tests.sql import FORBIDDEN, sqlstate
 
@@ -136,7 +137,7 @@ def test_a_refusal_is_written_although_nothing_else_is(
 
 
 def test_a_refusal_of_a_suspended_team_is_written(world: World) -> None:
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     answer = browser_of(world.alice).post("/t/team_alpha/register/", {"name": "new"})
     assert answer.status_code == 403
     assert len(team_events(world, "access.denied")) == 1
@@ -187,7 +188,7 @@ def test_signing_in_and_out_is_written(world: World) -> None:
 
 def test_a_failed_sign_in_is_written_without_what_was_typed(world: World) -> None:
     """People type their password into the field for the name."""
-    people.deactivate_user(world.mia)
+    directory.deactivate_user(world.mia)
     before = len(account_events())
     browser = Client(REMOTE_ADDR=ADDRESS)
     for login, password in (("alice", TYPED), (TYPED, PASSWORD), ("mia", TYPED)):

@@ -26,8 +26,8 @@ from models_registry import registry
 from models_registry.models import Alias, ModelVersion, RegisteredModel
 from tenants.access import share
 from tenants.checks import tenant_owned_models
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Tenant, TenantOwned, User
-from tenants.scope import tenant_scope
 from tests.people import CANARY, World, committed, make_world
 from tests.sql import FORBIDDEN, column, fill_every_table, rows, sqlstate
 

@@ -20,12 +20,13 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tenants.kubernetes import cluster_wide, names, output
-from tenants.kubernetes.bundle import Team, render, team_of
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.sizes import LEAST, MOST, NUMBERS, SIZES, SizeName, check_custom, size_of
+from tenants.clusters import Installation
+from tenants.identity.directory import remove_member, suspend_tenant
+from tenants.kubernetes import names
+from tenants.kubernetes.bundle import cluster_wide, writers
+from tenants.kubernetes.bundle.objects import Team, render, team_of
 from tenants.models import RESERVED_PREFIXES, Role, Tenant
-from tenants.people import remove_member, suspend_tenant
+from tenants.sizes import LEAST, MOST, NUMBERS, SIZES, SizeName, check_custom, size_of
 from tests import bundle_invariants
 from tests.bundle_invariants import INVARIANTS, READING, Bundle, Invariant, Object
 from tests.people import CANARY, World
@@ -59,10 +60,10 @@ def checked(team: Team, installation: Installation = HERE) -> Bundle:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("team_gamma.yaml", output.bundle_yaml(TEAM, HERE)),
-        ("team_gamma-users.yaml", output.bundle_yaml(TEAM, BY_USERS)),
-        ("team_gamma-suspended.yaml", output.bundle_yaml(SUSPENDED, HERE)),
-        ("cluster-wide.yaml", output.cluster_wide_yaml(HERE)),
+        ("team_gamma.yaml", writers.bundle_yaml(TEAM, HERE)),
+        ("team_gamma-users.yaml", writers.bundle_yaml(TEAM, BY_USERS)),
+        ("team_gamma-suspended.yaml", writers.bundle_yaml(SUSPENDED, HERE)),
+        ("cluster-wide.yaml", writers.cluster_wide_yaml(HERE)),
     ],
 )
 def test_what_is_rendered_is_what_is_written_down(file: str, text: str) -> None:
@@ -73,8 +74,8 @@ def test_what_is_rendered_is_what_is_written_down(file: str, text: str) -> None:
 
 
 def test_yaml_holds_the_objects_themselves() -> None:
-    assert [*yaml.safe_load_all(output.bundle_yaml(TEAM, HERE))] == render(TEAM, HERE)
-    assert [*yaml.safe_load_all(output.cluster_wide_yaml(HERE))] == [
+    assert [*yaml.safe_load_all(writers.bundle_yaml(TEAM, HERE))] == render(TEAM, HERE)
+    assert [*yaml.safe_load_all(writers.cluster_wide_yaml(HERE))] == [
         *cluster_wide.render(HERE),
         *cluster_wide.controller(HERE),
     ]
@@ -83,12 +84,12 @@ def test_yaml_holds_the_objects_themselves() -> None:
 @pytest.mark.parametrize("text", ["y", "N", "on", "null", "~", "1e3", "0x1f", "1_000", ".5", "07"])
 def test_text_that_some_reader_takes_for_something_else_is_quoted(text: str) -> None:
     """Kubernetes reads YAML by other rules than Python does: to it ``y`` is true."""
-    assert f'name: "{text}"\n' in output.to_yaml([{"name": text}])
+    assert f'name: "{text}"\n' in writers.to_yaml([{"name": text}])
 
 
 @given(st.text(max_size=60))
 def test_any_name_of_a_team_is_written_and_read_back(name: str) -> None:
-    text = output.bundle_yaml(replace(TEAM, name=name), HERE)
+    text = writers.bundle_yaml(replace(TEAM, name=name), HERE)
     [namespace, *_] = yaml.safe_load_all(text)
     shown = namespace["metadata"]["annotations"]["bulkhead.dev/display-name"]
     assert shown.isprintable() and len(shown) == len(name)
@@ -98,7 +99,7 @@ def test_any_name_of_a_team_is_written_and_read_back(name: str) -> None:
 @given(st.text(max_size=60) | st.text(" \n\t\r\x7f\x85\u2028:#-'\"a", max_size=12))
 def test_any_text_is_written_without_control_characters_and_read_back(text: str) -> None:
     """A raw next-line (U+0085), for example, is to some readers a line's end and to others not."""
-    written = output.to_yaml([{"text": text}])
+    written = writers.to_yaml([{"text": text}])
     assert yaml.safe_load(written) == {"text": text}
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]", written)
 
@@ -534,7 +535,7 @@ def test_each_role_here_is_one_role_in_a_cluster() -> None:
 def test_a_bundle_tells_nothing_of_another_team(world: World) -> None:
     """L28."""
     for installation in (HERE, BY_USERS):
-        text = output.bundle_yaml(team_of(world.alpha), installation)
+        text = writers.bundle_yaml(team_of(world.alpha), installation)
         assert CANARY not in text
         assert "gamma" not in text
 

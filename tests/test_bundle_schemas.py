@@ -14,9 +14,9 @@ from kubernetes_validate.utils import (  # type: ignore[import-untyped]
     VersionNotSupportedError,
 )
 
-from tenants.kubernetes import cluster_wide
-from tenants.kubernetes.bundle import render
-from tenants.kubernetes.webhook import render_webhook
+from tenants.kubernetes.bundle import cluster_wide
+from tenants.kubernetes.bundle.objects import render
+from tenants.kubernetes.bundle.webhook import render_webhook
 from tests.certificates import Authority
 from tests.test_bundle import BY_USERS, HERE, SUSPENDED, TEAM
 

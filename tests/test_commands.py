@@ -17,9 +17,9 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 from models_registry import registry
-from tenants import robots, tokens
+from tenants.identity import robots, tokens
+from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Tenant, User
-from tenants.scope import tenant_scope, token_scope
 from tests.people import CANARY, World, committed, make_world
 
 GOOD_PASSWORD = "a long and unusual sentence"

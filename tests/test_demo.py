@@ -14,12 +14,12 @@ from pytest_django import Settings
 
 from models_registry import registry
 from models_registry.cards import render
-from models_registry.importing import export
+from models_registry.exchange.json_document import export
 from models_registry.management.commands.load_demo import MODELS, PEOPLE, TEAMS
 from models_registry.models import RegisteredModel
-from tenants import people
+from tenants.identity import directory
+from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.models import AuditEvent, Membership, Tenant, User
-from tenants.scope import member_scope, tenant_scope
 from tests.people import committed, make_user
 
 DOCUMENT: dict[str, list[dict[str, Any]]] = json.loads(MODELS.read_text())
@@ -196,8 +196,8 @@ def test_what_people_did_in_the_demo_stays(demo: list[str]) -> None:
         registry.update_model(model, description="mine", card="# Mine")
         registry.set_alias(model, "champion", 1)
         registry.archive_model(RegisteredModel.objects.get(name="model6"))
-    people.remove_member(Membership.objects.get(user__username="gina"))
-    people.deactivate_user(User.objects.get(username="bob"))
+    directory.remove_member(Membership.objects.get(user__username="gina"))
+    directory.deactivate_user(User.objects.get(username="bob"))
     before = everything()
     lines = load()
     assert everything() == before
@@ -224,7 +224,7 @@ def test_somebody_elses_account_is_not_taken_over(data_dir: Path) -> None:
 
 
 def test_somebody_elses_team_is_not_taken_over(data_dir: Path) -> None:
-    people.create_tenant("team_gamma", "Ours")
+    directory.create_tenant("team_gamma", "Ours")
     before = everything()
     with pytest.raises(CommandError, match="take over what is not the demo's: team_gamma"):
         load()
@@ -232,7 +232,7 @@ def test_somebody_elses_team_is_not_taken_over(data_dir: Path) -> None:
 
 
 def test_other_teams_and_people_are_no_obstacle(data_dir: Path) -> None:
-    people.create_tenant("team_omega", "Ours", admin=make_user("zoe"))
+    directory.create_tenant("team_omega", "Ours", admin=make_user("zoe"))
     assert len(load()) == len(PEOPLE)
     assert Tenant.objects.count() == len(TEAMS) + 1
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenants.kubernetes import drift
-from tenants.kubernetes.bundle import Object, Team, render
-from tenants.kubernetes.client import ApiError, Cause
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.sizes import SIZES
+from tenants.clusters import Installation
+from tenants.kubernetes.bundle.objects import Object, Team, render
+from tenants.kubernetes.sync import drift
+from tenants.kubernetes.sync.client import ApiError, Cause
+from tenants.sizes import SIZES
 from tests.kubernetes_stage import recording
 
 TEAM = Team(

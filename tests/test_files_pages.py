@@ -33,8 +33,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
 
-from models_registry import artifacts, mlmodel, registry, snippets
+from models_registry import registry, snippets
 from models_registry.file_views import PREVIEW, upload_file
+from models_registry.files import artifacts, mlmodel
+from models_registry.files.folder_store import FolderStorage
 from models_registry.models import (
     ArtifactFile,
     DownloadCount,
@@ -43,12 +45,11 @@ from models_registry.models import (
     Upload,
 )
 from models_registry.queries import LISTED_AT_MOST, USAGE_DAYS, usage_of
-from models_registry.stores import FolderStorage
 from models_registry.templatetags.registry_tags import as_size
-from tenants import people
 from tenants.access import let_send, share
+from tenants.identity import directory
+from tenants.isolation.scope import member_scope, scope_or_none, tenant_scope
 from tenants.models import Tenant, User
-from tenants.scope import member_scope, scope_or_none, tenant_scope
 from tests.addresses import arrived
 from tests.answers import whole
 from tests.api import make_token
@@ -359,7 +360,7 @@ def test_a_download_is_counted_once_and_a_look_is_not(world: World, as_: As) -> 
     browser.get(url("download", 1, "nothing"))
     with tenant_scope(world.alpha):
         assert usage_of(version).total == 3
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     assert b"".join(browser.get(url("download", 1, "MLmodel"))) == FILES["MLmodel"]
     with tenant_scope(world.alpha):
         assert usage_of(version).total == 3
@@ -678,13 +679,13 @@ def test_who_loses_the_right_sends_nothing_more(world: World, as_: As) -> None:
     version, carol = pending(world.alpha, world.carol), as_(world.carol)
     assert send(carol, version, "1", b"x").status_code == 200
     membership = world.carol.memberships.get()
-    people.change_role(membership, "viewer")
+    directory.change_role(membership, "viewer")
     assert send(carol, version, "2", b"x").status_code == 403
-    people.change_role(membership, "contributor")
-    people.suspend_tenant(world.alpha)
+    directory.change_role(membership, "contributor")
+    directory.suspend_tenant(world.alpha)
     assert send(carol, version, "3", b"x").status_code == 403
-    people.resume_tenant(world.alpha)
-    people.remove_member(membership)
+    directory.resume_tenant(world.alpha)
+    directory.remove_member(membership)
     assert send(carol, version, "4", b"x").status_code == 404
     assert paths(version) == ["1"]
 
@@ -697,9 +698,9 @@ def test_who_loses_the_right_while_bytes_arrive_makes_no_file(
     membership, pieces = world.carol.memberships.get(), []
     stored = [found.key for found in artifacts.store().stored("tenants")]
     ends: dict[str, Callable[[], Any]] = {
-        "removed": lambda: people.remove_member(membership),
-        "viewer": lambda: people.change_role(membership, "viewer"),
-        "suspended": lambda: people.suspend_tenant(world.alpha),
+        "removed": lambda: directory.remove_member(membership),
+        "viewer": lambda: directory.change_role(membership, "viewer"),
+        "suspended": lambda: directory.suspend_tenant(world.alpha),
     }
     read = WSGIRequest.read
 

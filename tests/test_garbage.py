@@ -15,11 +15,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from models_registry import artifacts
-from models_registry.collecting import Collection
+from models_registry.files import artifacts
+from models_registry.files.garbage import Collection
 from models_registry.models import ArtifactFile, Blob, Upload
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
-from tenants.scope import tenant_scope
 from tests.people import World, committed, make_world
 from tests.test_artifacts import add, content, count, keys, pending_version
 from tests.threads import at_once

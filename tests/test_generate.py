@@ -10,16 +10,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from models_registry import generating
+from models_registry.demo import generate
 from models_registry.models import Alias, ModelVersion, RegisteredModel
-from tenants import people
 from tenants.checks import tenant_owned_models
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Membership, Tenant, User
-from tenants.scope import tenant_scope
 from tests.people import committed, make_user, make_world
 
 
-def generate(*words: str) -> str:
+def run(*words: str) -> str:
     """Run the command quietly and return what it printed."""
     printed = io.StringIO()
     call_command("generate_models", *words, stdout=printed, stderr=io.StringIO())
@@ -34,20 +34,20 @@ def counts(slug: str) -> tuple[int, int]:
 
 @committed
 def test_it_makes_what_is_asked_for_and_a_second_run_adds_what_is_missing() -> None:
-    printed = generate("--tenants=2", "--models=3", "--versions=2")
+    printed = run("--tenants=2", "--models=3", "--versions=2")
     assert printed.startswith("Made 6 models in 2 teams")
     assert counts("bench-0001") == counts("bench-0002") == (3, 6)
-    assert generate("--tenants=2", "--models=3", "--versions=2").startswith("Made 0 models")
-    assert generate("--tenants=3", "--models=4", "--versions=2").startswith("Made 6 models")
+    assert run("--tenants=2", "--models=3", "--versions=2").startswith("Made 0 models")
+    assert run("--tenants=3", "--models=4", "--versions=2").startswith("Made 6 models")
     assert [counts(f"bench-000{number}") for number in (1, 2, 3)] == [(4, 8)] * 3
 
 
 @committed
 def test_its_rows_are_such_as_the_verbs_take(as_: Callable[[User], Client]) -> None:
-    generate("--tenants=12", "--models=40", "--versions=3")
+    run("--tenants=12", "--models=40", "--versions=3")
     person = User.objects.get(username="bench")
     assert not person.has_usable_password()
-    assert Membership.objects.filter(user=person).count() == generating.MEMBERSHIPS
+    assert Membership.objects.filter(user=person).count() == generate.MEMBERSHIPS
     tenant = Tenant.objects.get(slug="bench-0001")
     with tenant_scope(tenant, person):
         rows = [
@@ -70,9 +70,9 @@ def test_its_rows_are_such_as_the_verbs_take(as_: Callable[[User], Client]) -> N
 
 @committed
 def test_it_makes_nothing_where_a_real_team_has_the_name() -> None:
-    people.create_tenant("bench-0002", "Ben Chapman and others")
+    directory.create_tenant("bench-0002", "Ben Chapman and others")
     with pytest.raises(CommandError, match="bench-0002 was not made by generate_models"):
-        generate("--tenants=2", "--models=1")
+        run("--tenants=2", "--models=1")
     assert not Tenant.objects.filter(slug="bench-0001")
     assert counts("bench-0002") == (0, 0)
 
@@ -80,28 +80,28 @@ def test_it_makes_nothing_where_a_real_team_has_the_name() -> None:
 @committed
 def test_delete_takes_all_of_it_away_and_nothing_else() -> None:
     world = make_world()
-    people.create_tenant("bench-real", "Ben Chapman and others", admin=make_user("ben"))
+    directory.create_tenant("bench-real", "Ben Chapman and others", admin=make_user("ben"))
     teams = set(Tenant.objects.values_list("slug", flat=True))
     before = {slug: counts(slug) for slug in teams}
     with tenant_scope(world.alpha):
         history = AuditEvent.objects.count()
-    generate("--tenants=2", "--models=3")
-    assert generate("--delete").startswith("Deleted 6 models in 2 teams")
+    run("--tenants=2", "--models=3")
+    assert run("--delete").startswith("Deleted 6 models in 2 teams")
     assert set(Tenant.objects.values_list("slug", flat=True)) == teams
     assert {slug: counts(slug) for slug in teams} == before
     with tenant_scope(world.alpha):
         assert AuditEvent.objects.count() == history
     assert not User.objects.get(username="bench").is_active
-    assert generate("--delete").startswith("Deleted 0 models in 0 teams")
-    generate("--tenants=1", "--models=1")
+    assert run("--delete").startswith("Deleted 0 models in 0 teams")
+    run("--tenants=1", "--models=1")
     assert User.objects.get(username="bench").is_active
 
 
 @pytest.mark.parametrize("words", [("--tenants=0",), ("--models=-1",), ("--versions=-1",)])
 def test_numbers_that_make_no_sense_are_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(CommandError, match="at least one team"):
-        generate(*words)
+        run(*words)
 
 
 def test_delete_knows_every_table() -> None:
-    assert set(generating.TABLES) == set(tenant_owned_models())
+    assert set(generate.TABLES) == set(tenant_owned_models())

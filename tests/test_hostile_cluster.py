@@ -19,13 +19,13 @@ import pytest
 from django.core.management import call_command
 from pytest_django.fixtures import Settings
 
-from tenants.kubernetes import client as client_module
-from tenants.kubernetes import sync
-from tenants.kubernetes.client import ClusterError, OfficialClient, TooLarge, Unreachable
-from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.sync import Mode, Order, sync_all, sync_tenant
+from tenants.clusters import Cluster
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes.sync import client as client_module
+from tenants.kubernetes.sync import sync
+from tenants.kubernetes.sync.client import ClusterError, OfficialClient, TooLarge, Unreachable
+from tenants.kubernetes.sync.sync import Mode, Order, sync_all, sync_tenant
 from tenants.models import AuditEvent, NamespaceState, Tenant
-from tenants.scope import tenant_scope
 from tests.kubernetes_stage import kubeconfig
 from tests.people import World
 from tests.test_sync_command import use

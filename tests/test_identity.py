@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import get_default_algorithms
 from pytest_django.fixtures import Settings
 
-from tenants.kubernetes import identity, issuers
-from tenants.kubernetes.identity import verify
-from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.issuers import Keys, KeysUnavailable, parse
-from tenants.scope import BadToken, WorkloadCredential
+from tenants.clusters import Cluster
+from tenants.identity import pod_tokens, signing_keys
+from tenants.identity.pod_tokens import verify
+from tenants.identity.signing_keys import Keys, KeysUnavailable, parse
+from tenants.isolation.scope import BadToken, WorkloadCredential
 from tests.issuers import (
     HOUR,
     KEYS,
@@ -48,7 +48,7 @@ TWO = Issuer("https://kubernetes.default.svc.two", "r2")
 @pytest.fixture(autouse=True)
 def two_clusters(settings: Settings, tmp_path: Path) -> None:
     """Two clusters, each with keys of its own; the first has one of each kind."""
-    identity._said.clear()
+    pod_tokens._said.clear()
     for name, kids in (("one", ("r1", "e1", "e384", "ed")), ("two", ("r2",))):
         (tmp_path / f"{name}.json").write_bytes(jwks(*kids))
     settings.KUBERNETES = replace(
@@ -397,7 +397,7 @@ def test_what_is_no_token_is_refused() -> None:
 def test_a_token_that_is_too_large_is_refused_before_it_is_read() -> None:
     assert verify(changed(more="x" * 8000))
     large = changed(more="x" * 13000)
-    assert len(large) > identity.MOST_CHARACTERS
+    assert len(large) > pod_tokens.MOST_CHARACTERS
     refused(large)
 
 
@@ -483,7 +483,7 @@ def test_a_key_that_is_taken_away_is_out_after_five_minutes(remote: Remote) -> N
     """L21: the bound for a rotation that says a key was stolen."""
     assert remote.has("r1")
     remote.server.give(jwks("r2"))
-    remote.clock.passes(issuers.FRESH - 1)
+    remote.clock.passes(signing_keys.FRESH - 1)
     assert remote.has("r1")
     remote.clock.passes(1)
     assert not remote.has("r1")
@@ -497,7 +497,7 @@ def test_an_unknown_key_is_looked_for_at_most_every_thirty_seconds(remote: Remot
         assert not remote.has("r2")
         assert not remote.has("nobody's")
     assert remote.server.asked == 1
-    remote.clock.passes(issuers.PAUSE)
+    remote.clock.passes(signing_keys.PAUSE)
     assert remote.has("r2")
     assert remote.has("r1")
     assert remote.server.asked == 2
@@ -516,7 +516,7 @@ BROKEN: dict[str, Callable[[KeyServer], None]] = {
     "no keys": lambda server: server.give(b'{"keys": []}'),
     "too many keys": lambda server: server.give(json.dumps({"keys": [jwk("r2")] * 101}).encode()),
     "no key of use": lambda server: server.give(json.dumps({"keys": [{"kty": "RSA"}]}).encode()),
-    "a huge body": lambda server: server.give(jwks("r2") + b" " * issuers.MOST_BYTES),
+    "a huge body": lambda server: server.give(jwks("r2") + b" " * signing_keys.MOST_BYTES),
     "an endless body": lambda server: setattr(server, "answer", endless),
     "a body that breaks off": lambda server: server.give(jwks("r2"), Content_Length="99999"),
 }
@@ -536,20 +536,20 @@ def test_where_keys_cannot_be_read_the_old_ones_serve_an_hour(
 ) -> None:
     assert remote.has("r1")
     BROKEN[how](remote.server)
-    remote.clock.passes(issuers.FRESH)
+    remote.clock.passes(signing_keys.FRESH)
     assert remote.has("r1")
     assert not remote.has("r2")
     assert "The keys of the cluster one cannot be read: " in caplog.text
     for _ in range(50):  # and the server is left in peace meanwhile
         assert remote.has("r1")
     assert remote.server.asked == 2
-    remote.clock.passes(issuers.KEPT - issuers.FRESH)
+    remote.clock.passes(signing_keys.KEPT - signing_keys.FRESH)
     assert remote.has("r1")
     remote.clock.passes(1)
     with pytest.raises(KeysUnavailable):
         remote.has("r1")
     remote.server.give(jwks("r1"))
-    remote.clock.passes(issuers.PAUSE)
+    remote.clock.passes(signing_keys.PAUSE)
     assert remote.has("r1")
 
 
@@ -580,7 +580,7 @@ def test_the_api_server_is_shown_the_token_as_it_is_now(tmp_path: Path) -> None:
         assert server.asked == 0
         for text in ("first", "second"):
             token.write_text(f"{text}\n")
-            clock.passes(issuers.FRESH)
+            clock.passes(signing_keys.FRESH)
             assert keys.find("r1")
             assert server.headers[-1]["Authorization"] == f"Bearer {text}"
 
@@ -637,7 +637,7 @@ def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
     clock.passes(24 * HOUR)  # it is looked at, however long it stays as it is
     assert keys.find("r2")
     path.unlink()
-    clock.passes(issuers.KEPT)
+    clock.passes(signing_keys.KEPT)
     assert keys.find("r2")
     clock.passes(1)
     with pytest.raises(KeysUnavailable):
@@ -673,7 +673,7 @@ def test_what_can_check_no_signature_is_left_out() -> None:
 
 def test_one_thread_fetches_and_the_others_go_on_with_the_old_keys(remote: Remote) -> None:
     assert remote.has("r1")
-    remote.clock.passes(issuers.FRESH)
+    remote.clock.passes(signing_keys.FRESH)
     asked, go_on = threading.Event(), threading.Event()
 
     def slow(request: BaseHTTPRequestHandler) -> None:
@@ -735,7 +735,7 @@ def test_an_issuer_that_says_nothing_is_given_up(
     remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it does not answer at all or answers byte by byte."""
-    monkeypatch.setattr(issuers, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(signing_keys, "ANSWER_SECONDS", 0.5)
     ended = threading.Event()
 
     def drips(request: BaseHTTPRequestHandler) -> None:
@@ -755,7 +755,7 @@ def test_an_issuer_that_says_nothing_is_given_up(
         with pytest.raises(KeysUnavailable):
             remote.has("r1")
         assert time.monotonic() - begun < 3
-        remote.clock.passes(issuers.PAUSE)
+        remote.clock.passes(signing_keys.PAUSE)
     ended.set()
 
 
@@ -763,7 +763,7 @@ def test_headers_that_never_end_keep_one_thread_and_no_request(
     remote: Remote, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each byte is in time for a socket; and nothing that was sent stands in the log."""
-    monkeypatch.setattr(issuers, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(signing_keys, "ANSWER_SECONDS", 0.5)
     ended = threading.Event()
 
     def drips(request: BaseHTTPRequestHandler) -> None:
@@ -778,14 +778,14 @@ def test_headers_that_never_end_keep_one_thread_and_no_request(
         with pytest.raises(KeysUnavailable):
             remote.has("r1")
         assert time.monotonic() - begun < 3
-        remote.clock.passes(issuers.PAUSE)
+        remote.clock.passes(signing_keys.PAUSE)
     assert remote.server.asked == 1  # nobody asks again while the first answer goes on
     ended.set()
     assert remote.keys._fetching is not None
     remote.keys._fetching.join(10)
     assert "XX" not in caplog.text
     remote.server.give(jwks("r1"))
-    remote.clock.passes(issuers.PAUSE)
+    remote.clock.passes(signing_keys.PAUSE)
     assert remote.has("r1")
 
 
@@ -795,7 +795,7 @@ def test_nobody_waits_for_an_issuer_that_failed_last_time(remote: Remote, kid: s
     remote.server.give(b"", 500)
     with pytest.raises(KeysUnavailable):
         remote.has(kid)
-    remote.clock.passes(issuers.PAUSE)
+    remote.clock.passes(signing_keys.PAUSE)
     asked, go_on = threading.Event(), threading.Event()
 
     def slow(request: BaseHTTPRequestHandler) -> None:

@@ -14,9 +14,9 @@ import yaml
 from django.conf import settings
 from django.test import override_settings
 
-from tenants import identities
+from tenants.identity import workloads
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Role, WorkloadIdentity
-from tenants.scope import tenant_scope
 from tests.issuers import Issuer, Pod, cluster, jwks, key_server
 from tests.mlflow_clients import Client, all_said, bulkhead
 from tests.people import CANARY, World
@@ -51,9 +51,9 @@ def day(committed_world: World, tmp_path_factory: pytest.TempPathFactory) -> Ite
         listed = [{"name": one.name, "issuer": one.issuer, "keys": one.keys}]
         (folder / "clusters.yaml").write_text(yaml.safe_dump(listed))
         with override_settings(KUBERNETES=replace(settings.KUBERNETES, clusters=(one,))):
-            identities.create(world.alpha, "one", "model-server", Role.CONTRIBUTOR)
-            identities.create(world.gamma, "one", "model-server", Role.CONTRIBUTOR)
-            identities.create(world.gamma, "one", "model-trainer", Role.CONTRIBUTOR)
+            workloads.create(world.alpha, "one", "model-server", Role.CONTRIBUTOR)
+            workloads.create(world.gamma, "one", "model-server", Role.CONTRIBUTOR)
+            workloads.create(world.gamma, "one", "model-trainer", Role.CONTRIBUTOR)
         with bulkhead(folder / "server", BULKHEAD_CLUSTERS=str(folder / "clusters.yaml")) as here:
             said = {}
             for group in (("2.22", "today's"), ("without a namespace",)):

@@ -12,14 +12,15 @@ from django.urls import reverse
 from kubernetes_validate import validate  # type: ignore[import-untyped]  # it has none
 from pytest_django.fixtures import Settings
 
-from tenants import identities, people, robots
-from tenants.kubernetes import names, reports
-from tenants.kubernetes.bundle import render, team_of
-from tenants.kubernetes.examples import deployment
-from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.manifests import SENT
+from tenants.clusters import Cluster
+from tenants.identity import directory, robots, workloads
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes import names
+from tenants.kubernetes.bundle.examples import deployment
+from tenants.kubernetes.bundle.objects import render, team_of
+from tenants.kubernetes.manifests import reports
+from tenants.kubernetes.manifests.reader import SENT
 from tenants.models import Membership, Role, User, WorkloadIdentity
-from tenants.scope import tenant_scope
 from tests.answers import whole
 from tests.api import Api, refused, said
 from tests.issuers import Pod
@@ -126,7 +127,7 @@ def test_an_account_made_anew_is_shown_and_trusted(world: World, alice: Client) 
 def test_what_is_typed_wrong_is_told_beside_it(
     world: World, alice: Client, typed: dict[str, str], text: str
 ) -> None:
-    identities.create(world.alpha, "one", "taken", Role.VIEWER)
+    workloads.create(world.alpha, "one", "taken", Role.VIEWER)
     answer = alice.post(PAGE, {**MODEL_SERVER, **typed})
     assert text in page_of(answer, 422).html
     assert WorkloadIdentity.objects.count() == 1
@@ -142,8 +143,8 @@ def test_another_role_must_be_one(world: World, alice: Client) -> None:
 
 def test_another_teams_identity_is_not_there(world: World, alice: Client) -> None:
     """L3, L9, L13: not listed, not changed, and answered as one that does not exist."""
-    theirs = identities.create(world.gamma, "one", f"{CANARY}-server".lower(), Role.VIEWER)
-    identities.create(world.gamma, "one", "model-server", Role.VIEWER)
+    theirs = workloads.create(world.gamma, "one", f"{CANARY}-server".lower(), Role.VIEWER)
+    workloads.create(world.gamma, "one", "model-server", Role.VIEWER)
     said(Api(ONE.token(Pod())).get("registered-models/search"))
     refused(Api(ONE.token(Pod())).get("registered-models/search"), 401, "UNAUTHENTICATED")
     alice.post(PAGE, MODEL_SERVER)  # the same name is free here
@@ -202,7 +203,7 @@ def test_members_and_robots_tell_workloads_from_robots(world: World, alice: Clie
 
 
 def test_others_of_the_team_see_that_it_is_a_workload_and_no_more(world: World, as_: As) -> None:
-    identities.create(world.alpha, "one", "model-server", Role.VIEWER)
+    workloads.create(world.alpha, "one", "model-server", Role.VIEWER)
     browser = as_(world.mia)
     page = page_of(browser.get("/t/team_alpha/admin/members/"))
     assert "workload" in page.text
@@ -264,7 +265,7 @@ def test_the_deployment_is_one_that_the_teams_namespace_takes(
 def test_the_mounted_files_are_where_mlflows_client_looks() -> None:
     from mlflow.tracking.request_auth import kubernetes_request_auth_provider as client
 
-    from tenants.kubernetes import examples
+    from tenants.kubernetes.bundle import examples
 
     assert str(client._SERVICE_ACCOUNT_TOKEN_PATH) == f"{examples.MOUNTED}/token"
     assert str(client._SERVICE_ACCOUNT_NAMESPACE_PATH) == f"{examples.MOUNTED}/namespace"
@@ -272,7 +273,7 @@ def test_the_mounted_files_are_where_mlflows_client_looks() -> None:
 
 def test_platform_admins_read_them_and_change_nothing(world: World, as_: As) -> None:
     """L35: whose accounts they are and as what they sign in; no uid is asked for in the list."""
-    found = identities.create(world.gamma, "one", "model-server", Role.CONTRIBUTOR)
+    found = workloads.create(world.gamma, "one", "model-server", Role.CONTRIBUTOR)
     dana = as_(world.dana)
     listed = reverse("admin:tenants_workloadidentity_changelist")
     html = dana.get(listed).content.decode()
@@ -290,7 +291,7 @@ def test_platform_admins_read_them_and_change_nothing(world: World, as_: As) -> 
 
 def test_a_suspended_teams_identities_stay_as_they_are(world: World, alice: Client) -> None:
     alice.post(PAGE, MODEL_SERVER)
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     assert alice.get(PAGE).status_code == 403
     for what in ("role", "trust", "remove"):
         assert alice.post(f"{PAGE}{only().pk}/{what}/", {"role": "viewer"}).status_code == 403

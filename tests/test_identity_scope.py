@@ -15,10 +15,8 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from models_registry.models import RegisteredModel
-from tenants import identities, people, robots, tokens
-from tenants.kubernetes import identity
-from tenants.models import ApiToken, AuditEvent, Membership, Role, Tenant, User, WorkloadIdentity
-from tenants.scope import (
+from tenants.identity import directory, pod_tokens, robots, tokens, workloads
+from tenants.isolation.scope import (
     BadToken,
     ContradictsToken,
     Scope,
@@ -28,6 +26,7 @@ from tenants.scope import (
     tenant_scope,
     token_scope,
 )
+from tenants.models import ApiToken, AuditEvent, Membership, Role, Tenant, User, WorkloadIdentity
 from tests.answers import whole
 from tests.api import Api, kept, make_token, refused, said
 from tests.issuers import Issuer, Pod, by_secret, cluster, jwks, key_server, public_pem
@@ -59,7 +58,7 @@ def use_clusters(settings: Settings, folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def clusters(settings: Settings, tmp_path: Path) -> None:
     """Two clusters, whose keys lie in files."""
-    identity._said.clear()
+    pod_tokens._said.clear()
     use_clusters(settings, tmp_path)
 
 
@@ -67,12 +66,12 @@ def enrolled(
     tenant: Tenant, role: str = Role.VIEWER, where: str = "one", account: str = "model-server"
 ) -> WorkloadIdentity:
     """Let the team's pods sign in."""
-    return identities.create(tenant, where, account, role)
+    return workloads.create(tenant, where, account, role)
 
 
 def opened(token: str, team: str = "") -> Scope:
     """Return the scope that the token opens for writing and for reading: the same."""
-    pod = identities.sign_in(token, team)
+    pod = workloads.sign_in(token, team)
     with token_scope(pod) as scope:
         assert scope_or_none() is scope
         assert RegisteredModel.objects.filter(tenant_id=scope.tenant_id).exists()
@@ -88,7 +87,7 @@ def opened(token: str, team: str = "") -> Scope:
 
 def opens_nothing(token: str, error: type[Exception] = BadToken, team: str = "") -> None:
     """Fail unless the token opens no scope, for writing or for reading."""
-    pod = identities.sign_in(token, team)
+    pod = workloads.sign_in(token, team)
     with pytest.raises(error), token_scope(pod):
         pytest.fail("opened")
     with pytest.raises(error):
@@ -113,7 +112,7 @@ def test_a_pod_opens_the_team_of_its_namespace(world: World) -> None:
     scope = opened(token)
     assert (scope.slug, scope.role, scope.reads_only) == ("team_gamma", "contributor", False)
     assert scope.actor_label == "robot.team_gamma.model-server@one"
-    assert scope.via == identity.verify(token).token_id
+    assert scope.via == pod_tokens.verify(token).token_id
 
 
 @pytest.mark.parametrize("team", ["team_gamma", "team-gamma", "bh-team-gamma", "bh-team_gamma"])
@@ -183,7 +182,7 @@ def test_a_cluster_that_is_no_longer_ours_lets_nobody_in(world: World, settings:
     clusters = settings.KUBERNETES.clusters[1:]
     settings.KUBERNETES = replace(settings.KUBERNETES, clusters=clusters)
     with pytest.raises(BadToken):
-        identities.sign_in(token)
+        workloads.sign_in(token)
 
 
 # --- made anew under the same name ---------------------------------------------------------
@@ -210,8 +209,8 @@ def test_an_account_made_anew_is_refused_until_an_admin_trusts_it(world: World) 
     found.refresh_from_db()
     assert found.uid == GAMMA.uid
     with pytest.raises(ValidationError):  # only as it was seen
-        identities.trust(found, Pod().uid, world.hugo)
-    identities.trust(found, again.uid, world.hugo)
+        workloads.trust(found, Pod().uid, world.hugo)
+    workloads.trust(found, again.uid, world.hugo)
     assert opened(ONE.token(again)).slug == "team_gamma"
     opens_nothing(ONE.token(GAMMA))
     [trusted] = events(world.gamma, "identity.trusted")
@@ -224,7 +223,7 @@ def test_without_a_refusal_there_is_nobody_to_trust(world: World) -> None:
     opened(ONE.token(GAMMA))
     for uid in ("", GAMMA.uid, "another"):
         with pytest.raises(ValidationError):
-            identities.trust(found, uid, world.hugo)
+            workloads.trust(found, uid, world.hugo)
 
 
 def test_what_was_removed_or_trusted_meanwhile_is_not_trusted(world: World) -> None:
@@ -234,14 +233,14 @@ def test_what_was_removed_or_trusted_meanwhile_is_not_trusted(world: World) -> N
     again = GAMMA.but(uid=str(uuid4()))
     opens_nothing(ONE.token(again))
     stale = WorkloadIdentity.objects.get(pk=found.pk)
-    identities.trust(found, again.uid, world.hugo)
+    workloads.trust(found, again.uid, world.hugo)
     with pytest.raises(ValidationError):
-        identities.trust(stale, again.uid, world.hugo)
+        workloads.trust(stale, again.uid, world.hugo)
     opens_nothing(ONE.token(GAMMA))
-    [membership] = identities.identities_of(world.gamma)
-    identities.remove(membership, world.hugo)
+    [membership] = workloads.identities_of(world.gamma)
+    workloads.remove(membership, world.hugo)
     with pytest.raises(ValidationError):
-        identities.trust(stale, GAMMA.uid, world.hugo)
+        workloads.trust(stale, GAMMA.uid, world.hugo)
 
 
 def test_another_teams_refusal_is_nobodys_to_trust(world: World) -> None:
@@ -252,9 +251,9 @@ def test_another_teams_refusal_is_nobodys_to_trust(world: World) -> None:
     again = Pod(namespace=ALPHA.namespace)
     opens_nothing(ONE.token(again))
     with pytest.raises(ValidationError):
-        identities.trust(gammas, again.uid, world.hugo)
+        workloads.trust(gammas, again.uid, world.hugo)
     with pytest.raises(PermissionDenied):
-        identities.trust(alphas, again.uid, world.hugo)
+        workloads.trust(alphas, again.uid, world.hugo)
     assert not events(world.gamma, "identity.refused")
 
 
@@ -267,7 +266,7 @@ def test_a_refused_account_is_in_the_log_once_an_hour(
     start = timezone.now().replace(minute=0)
     for minutes in (0, 20, 40, 70, 110):
         moment = start + timedelta(minutes=minutes)
-        monkeypatch.setattr("tenants.identities.timezone.now", lambda moment=moment: moment)
+        monkeypatch.setattr("tenants.identity.workloads.timezone.now", lambda moment=moment: moment)
         opens_nothing(ONE.token(again))
         opens_nothing(ONE.token(other))
     uids = [event.changes["uid"] for event in events(world.gamma, "identity.refused")]
@@ -287,7 +286,7 @@ def test_of_two_that_sign_in_first_at_once_one_is_pinned(
         results = {pod.uid: result for pod, result in zip(pods, found_, strict=True)}
         assert isinstance(results.pop(found.uid), Scope)
         assert [type(result) for result in results.values()] == [BadToken, BadToken]
-        identities.remove(Membership.objects.get(user=found.user))
+        workloads.remove(Membership.objects.get(user=found.user))
 
 
 # --- who is out ----------------------------------------------------------------------------
@@ -299,7 +298,7 @@ def test_a_removed_identity_is_out_at_the_next_request(world: World) -> None:
     token = ONE.token(GAMMA)
     opened(token)
     membership = Membership.objects.get(user=found.user)
-    identities.remove(membership, world.hugo)
+    workloads.remove(membership, world.hugo)
     opens_nothing(token)
     assert not WorkloadIdentity.objects.exists()
     robot = User.objects.get(pk=found.user.pk)
@@ -307,7 +306,7 @@ def test_a_removed_identity_is_out_at_the_next_request(world: World) -> None:
     # L34: let in again, it is another robot, and the first one to sign in is pinned anew.
     again = enrolled(world.gamma, Role.CONTRIBUTOR)
     assert again.user != robot
-    identities.forget(identity.verify(token))
+    workloads.forget(pod_tokens.verify(token))
     assert opened(token).role == "contributor"
 
 
@@ -317,7 +316,7 @@ def test_a_token_that_opened_nothing_signs_in_anew(world: World) -> None:
     enrolled(world.gamma)
     api = Api(token)
     said(api.get("registered-models/get", name="fraud"))
-    identities.remove(Membership.objects.get(user__identity__tenant=world.gamma))
+    workloads.remove(Membership.objects.get(user__identity__tenant=world.gamma))
     refused(api.get("registered-models/get", name="fraud"), 401, "UNAUTHENTICATED")
     enrolled(world.gamma)
     said(api.get("registered-models/get", name="fraud"))
@@ -329,7 +328,7 @@ def test_a_lowered_role_holds_from_the_next_request_on(world: World) -> None:
     api = Api(ONE.token(GAMMA))
     said(api.post("registered-models/create", name="by a pod"))
     membership = Membership.objects.get(user__identity__tenant=world.gamma)
-    identities.change_role(membership, Role.VIEWER, world.hugo)
+    workloads.change_role(membership, Role.VIEWER, world.hugo)
     message = refused(
         api.post("registered-models/create", name="another"), 403, "PERMISSION_DENIED"
     )
@@ -347,14 +346,14 @@ def test_a_deactivated_robot_and_an_expired_membership_are_out(world: World) -> 
     opens_nothing(token)
     Membership.objects.filter(user=found.user).update(expires_at=None)
     assert opened(token)
-    people.deactivate_user(User.objects.get(pk=found.user.pk))
+    directory.deactivate_user(User.objects.get(pk=found.user.pk))
     opens_nothing(token)
     opens_nothing(ONE.token(GAMMA))
 
 
 def test_a_suspended_teams_pods_only_read(world: World) -> None:
     enrolled(world.gamma, Role.MAINTAINER)
-    people.suspend_tenant(world.gamma)
+    directory.suspend_tenant(world.gamma)
     api = Api(ONE.token(GAMMA))
     said(api.get("registered-models/get", name="fraud"))
     message = refused(api.post("registered-models/create", name="x"), 403, "PERMISSION_DENIED")
@@ -363,9 +362,9 @@ def test_a_suspended_teams_pods_only_read(world: World) -> None:
 
 def test_it_stays_when_the_admin_who_let_it_in_leaves(world: World) -> None:
     """Nobody has seen a secret of it: there is none."""
-    people.add_member(world.gamma, world.alice, Role.ADMIN)
-    identities.create(world.gamma, "one", "model-server", Role.VIEWER, world.alice)
-    people.remove_member(Membership.objects.get(user=world.alice, tenant=world.gamma))
+    directory.add_member(world.gamma, world.alice, Role.ADMIN)
+    workloads.create(world.gamma, "one", "model-server", Role.VIEWER, world.alice)
+    directory.remove_member(Membership.objects.get(user=world.alice, tenant=world.gamma))
     assert opened(ONE.token(GAMMA))
 
 
@@ -382,10 +381,10 @@ def test_only_admins_of_the_team_let_workloads_in(world: World) -> None:
     opens_nothing(ONE.token(again))
     for actor in (world.gina, world.alice, world.dana, world.charlie, robot):
         for attempt in (
-            lambda by: identities.create(world.gamma, "one", "default", Role.VIEWER, by),
-            lambda by: identities.change_role(membership, Role.MAINTAINER, by),
-            lambda by: identities.trust(found, again.uid, by),
-            lambda by: identities.remove(membership, by),
+            lambda by: workloads.create(world.gamma, "one", "default", Role.VIEWER, by),
+            lambda by: workloads.change_role(membership, Role.MAINTAINER, by),
+            lambda by: workloads.trust(found, again.uid, by),
+            lambda by: workloads.remove(membership, by),
         ):
             with pytest.raises(PermissionDenied):
                 attempt(actor)
@@ -400,9 +399,9 @@ def test_a_workload_is_maintainer_at_most(world: World, role: str) -> None:
     enrolled(world.gamma, Role.MAINTAINER)
     membership = Membership.objects.get(user__identity__tenant=world.gamma)
     with pytest.raises(ValidationError):
-        identities.change_role(membership, role)
+        workloads.change_role(membership, role)
     with pytest.raises(ValidationError):
-        people.change_role(membership, Role.ADMIN)
+        directory.change_role(membership, Role.ADMIN)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +420,7 @@ def test_an_identity_names_a_cluster_and_an_account(
     world: World, where: str, account: str, wrong: str
 ) -> None:
     with pytest.raises(ValidationError) as found:
-        identities.create(world.gamma, where, account, Role.VIEWER)
+        workloads.create(world.gamma, where, account, Role.VIEWER)
     assert set(found.value.message_dict) == {wrong}
 
 
@@ -433,7 +432,7 @@ def test_an_account_signs_in_as_one_robot(world: World) -> None:
 
 
 def test_there_are_fifty_at_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities, "MOST_IDENTITIES", 2)
+    monkeypatch.setattr(workloads, "MOST_IDENTITIES", 2)
     for name in ("a", "b"):
         enrolled(world.gamma, account=name)
     with pytest.raises(ValidationError):
@@ -446,8 +445,8 @@ def test_long_names_are_told_apart(world: World) -> None:
     for name in (long, f"{long[:-1]}b"):
         assert enrolled(world.gamma, account=name).user.username.startswith("robot.team_gamma.a")
     assert opened(ONE.token(GAMMA.but(account=long)))
-    for membership in identities.identities_of(world.gamma):
-        identities.remove(membership)
+    for membership in workloads.identities_of(world.gamma):
+        workloads.remove(membership)
     enrolled(world.gamma, account=long)
 
 
@@ -469,7 +468,7 @@ def test_its_robot_holds_no_token_and_is_none_of_the_robots(world: World) -> Non
 def test_whoever_removes_the_robot_removes_the_identity(world: World) -> None:
     """As a platform admin does, who sees memberships alone."""
     found = enrolled(world.gamma)
-    people.remove_member(Membership.objects.get(user=found.user))
+    directory.remove_member(Membership.objects.get(user=found.user))
     assert not WorkloadIdentity.objects.exists()
     enrolled(world.gamma)
 
@@ -480,7 +479,7 @@ def test_whoever_removes_the_robot_removes_the_identity(world: World) -> None:
 def test_the_first_use_of_each_token_is_in_the_log(world: World) -> None:
     found = enrolled(world.gamma)
     token = ONE.token(GAMMA)
-    pod = identity.verify(token)
+    pod = pod_tokens.verify(token)
     api = Api(token)
     for _ in range(3):
         said(api.get("registered-models/get", name="fraud"))
@@ -507,7 +506,7 @@ def test_other_processes_do_not_write_it_again(world: World) -> None:
     enrolled(world.gamma)
     token = ONE.token(GAMMA)
     opened(token)
-    identities.forget(identity.verify(token))  # as if this were another process
+    workloads.forget(pod_tokens.verify(token))  # as if this were another process
     opened(token)
     assert len(events(world.gamma, "identity.signed_in")) == 1
 
@@ -518,7 +517,7 @@ def test_what_it_writes_names_the_token(world: World) -> None:
     said(Api(token).post("registered-models/create", name="by a pod"))
     [event] = events(world.gamma, "model.registered")[-1:]
     [signed_in] = events(world.gamma, "identity.signed_in")
-    assert event.via == signed_in.changes["token"] == identity.verify(token).token_id
+    assert event.via == signed_in.changes["token"] == pod_tokens.verify(token).token_id
     assert event.actor_label == "robot.team_gamma.model-server@one"
 
 
@@ -533,10 +532,10 @@ def test_who_may_not_sign_in_is_in_no_teams_log(world: World) -> None:
 
 
 def test_letting_in_changing_and_removing_are_in_the_log(world: World) -> None:
-    identities.create(world.gamma, "one", "model-server", Role.VIEWER, world.hugo)
+    workloads.create(world.gamma, "one", "model-server", Role.VIEWER, world.hugo)
     membership = Membership.objects.get(user__identity__tenant=world.gamma)
-    identities.change_role(membership, Role.CONTRIBUTOR, world.hugo)
-    identities.remove(membership, world.hugo)
+    workloads.change_role(membership, Role.CONTRIBUTOR, world.hugo)
+    workloads.remove(membership, world.hugo)
     found = [
         (event.action, event.object_label, event.changes["from"], event.changes["to"])
         for event in events(world.gamma)
@@ -563,7 +562,7 @@ def test_its_use_is_marked_once_a_minute(world: World) -> None:
 
 
 def test_a_process_remembers_a_bounded_number_of_tokens() -> None:
-    remembered = identities._Remembered(3)
+    remembered = workloads._Remembered(3)
     for number in range(10):
         remembered.add(number)
         remembered.add(number)
@@ -629,7 +628,7 @@ def test_every_refusal_is_that_of_a_wrong_token(world: World) -> None:
     enrolled(world.gamma)
     opened(ONE.token(GAMMA))
     removed = enrolled(world.gamma, account="removed")
-    identities.remove(Membership.objects.get(user=removed.user))
+    workloads.remove(Membership.objects.get(user=removed.user))
     claims = ONE.claims(GAMMA)
     good = ONE.signed(claims)
     bad = {
@@ -718,4 +717,4 @@ def test_a_denial_is_in_the_log_with_the_token(world: World) -> None:
     token = ONE.token(GAMMA)
     refused(Api(token).post("registered-models/create", name="x"), 403, "PERMISSION_DENIED")
     [event] = events(world.gamma, "access.denied")
-    assert event.via == identity.verify(token).token_id
+    assert event.via == pod_tokens.verify(token).token_id

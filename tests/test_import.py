@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models_registry import importing, registry, validators
-from models_registry.importing import ImportProblem, apply, export, parse
+from models_registry import registry, validators
+from models_registry.exchange import json_document
+from models_registry.exchange.json_document import ImportProblem, apply, export, parse
 from models_registry.models import Alias, ModelVersion, RegisteredModel
-from tenants import people
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Tenant
-from tenants.scope import tenant_scope
 from tests.people import CANARY, HOSTILE_NAMES, World
 
 RICH: dict[str, Any] = {
@@ -196,7 +197,7 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-KEYS = st.sampled_from([*importing.MODEL_KEYS, *importing.VERSION_KEYS, "champion", "auc"])
+KEYS = st.sampled_from([*json_document.MODEL_KEYS, *json_document.VERSION_KEYS, "champion", "auc"])
 
 
 def nearly(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -397,7 +398,7 @@ def test_what_cannot_be_carried_out_imports_nothing(
 
 
 def test_a_suspended_team_gets_nothing(world: World) -> None:
-    people.suspend_tenant(world.gamma)
+    directory.suspend_tenant(world.gamma)
     with pytest.raises(ImportProblem, match=r"^\$\.team_gamma\[0\]: This team is suspended"):
         run({"team_gamma": ["new"]})
     assert run({"team_gamma": ["fraud"]}) == ["team_gamma: 0 created, 0 updated, 1 unchanged"]
@@ -421,14 +422,14 @@ def test_what_is_written_out_can_be_read_by_another_team(world: World) -> None:
     run({"team_gamma": [RICH, {"name": "numbers", "versions": [{"metrics": numbers}]}]})
     again = run({"team_gamma": export(world.gamma)})
     assert again == ["team_gamma: 0 created, 0 updated, 4 unchanged"]
-    omega = people.create_tenant("team_omega", "Omega", admin=world.hugo)
-    people.add_member(omega, world.gina, "viewer")
+    omega = directory.create_tenant("team_omega", "Omega", admin=world.hugo)
+    directory.add_member(omega, world.gina, "viewer")
     run({"team_omega": export(world.gamma)})
     assert rows(omega) == rows(world.gamma)
 
 
 def test_many_models_are_imported_in_pieces(world: World) -> None:
-    names = [f"m{index}" for index in range(importing.CHUNK + 3)]
+    names = [f"m{index}" for index in range(json_document.CHUNK + 3)]
     assert run({"team_gamma": names}) == [
         f"team_gamma: {len(names)} created, 0 updated, 0 unchanged"
     ]

@@ -27,10 +27,10 @@ from django.urls import include, path
 
 from models_registry import registry
 from models_registry.models import ModelGroupGrant, ModelVersion, RegisteredModel
-from tenants import people, robots, tokens
 from tenants.access import member, public, share, unshare
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.models import Membership, Role, User
-from tenants.scope import member_scope, tenant_scope
 from tests.addresses import METHODS, PLATFORM, Sent, Target, call, team_addresses
 from tests.answers import body, probability_of_less, text_of, whole
 from tests.issuers import refused_identity
@@ -523,7 +523,7 @@ def test_ids_are_random_and_numbers_are_counted_per_model(full: World, alice: Cl
 def shared(full: World) -> RegisteredModel:
     """A model of gamma's, shared with alpha; it has an owner, history, stars and other grants."""
     model = full.model(full.gamma, THEIRS)
-    other = people.create_tenant("team_third", "Third")
+    other = directory.create_tenant("team_third", "Third")
     with tenant_scope(full.gamma, full.hugo):
         share(model, with_tenant=full.alpha)
         share(model, with_tenant=other)
@@ -582,7 +582,7 @@ def test_the_giving_teams_log_does_not_grow_by_reading(
 
 def test_a_person_of_two_teams_sees_one_at_a_time(full: World, as_: As) -> None:
     """L20: nothing of one team's pages stays for the other's, in any cache or session."""
-    people.add_member(full.gamma, full.alice, Role.VIEWER)
+    directory.add_member(full.gamma, full.alice, Role.VIEWER)
     browser = as_(full.alice)
     cached = column("SELECT cache_key FROM bulkhead_cache ORDER BY 1")
     token, _ = tokens.create_token(full.alice, "mine", scope="read")
@@ -613,7 +613,7 @@ def test_a_person_of_two_teams_sees_one_at_a_time(full: World, as_: As) -> None:
 
 def test_roles_do_not_carry_over(full: World, as_: As) -> None:
     """L20: an admin here who is a viewer there writes nothing there."""
-    people.add_member(full.gamma, full.alice, Role.VIEWER)
+    directory.add_member(full.gamma, full.alice, Role.VIEWER)
     browser = as_(full.alice)
     before = everything(full)
     target = Target("team_gamma", "fraud", THEIRS, other_team=full.alpha.pk, robot="canary-bot")
@@ -641,24 +641,24 @@ def test_a_right_taken_back_is_gone_at_the_next_request(full: World, as_: As) ->
     membership = full.mia.memberships.get()
     edit = f"{MODEL_PAGES}fraud/edit/"
     assert mia.get(edit).status_code == 200
-    people.change_role(membership, Role.VIEWER)
+    directory.change_role(membership, Role.VIEWER)
     assert mia.get(edit).status_code == 403
     assert mia.post(edit, {"description": "x"}).status_code == 403
-    people.change_role(membership, Role.MAINTAINER)
-    people.suspend_tenant(full.alpha)
+    directory.change_role(membership, Role.MAINTAINER)
+    directory.suspend_tenant(full.alpha)
     assert mia.post(edit, {"description": "x"}).status_code == 403
-    people.resume_tenant(full.alpha)
+    directory.resume_tenant(full.alpha)
     assert mia.get(edit).status_code == 200
     Membership.objects.filter(pk=membership.pk).update(expires_at="2020-01-01T00:00:00Z")
     assert mia.get(edit).status_code == 404
     Membership.objects.filter(pk=membership.pk).update(expires_at=None)
     assert mia.get(edit).status_code == 200
-    people.remove_member(membership)
+    directory.remove_member(membership)
     assert mia.get(edit).status_code == 404
     assert "Alpha" not in body(mia.get("/"))
     carol = as_(full.carol)
     assert carol.get(edit).status_code == 200
-    people.deactivate_user(full.carol)
+    directory.deactivate_user(full.carol)
     assert carol.get(edit).status_code == 302
 
 
@@ -669,7 +669,7 @@ def test_a_grant_taken_back_is_gone_at_the_next_request(
     bob, carol = as_(full.bob), as_(full.carol)
     page = f"/t/team_alpha/shared/{shared.pk}/"
     assert bob.get(page).status_code == carol.get(page).status_code == 200
-    people.remove_member(full.carol.memberships.get())
+    directory.remove_member(full.carol.memberships.get())
     assert carol.get(page).status_code == 404
     with tenant_scope(full.gamma, full.hugo):
         share(shared, with_user=full.alice)
@@ -831,7 +831,7 @@ def test_names_that_break_what_does_not_quote_break_nothing(full: World, as_: As
 def test_one_person_removed_from_everything_sees_nothing(full: World, as_: As) -> None:
     """L15: home, switcher and lists of somebody without a team are empty."""
     erin = make_user("erin")
-    people.remove_member(people.add_member(full.gamma, erin, Role.ADMIN))
+    directory.remove_member(directory.add_member(full.gamma, erin, Role.ADMIN))
     page = body(as_(erin).get("/"))
     for secret in (*SECRETS, "Alpha", "Gamma"):
         assert secret not in page

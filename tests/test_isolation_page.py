@@ -17,12 +17,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from tenants import audit, people
-from tenants.kubernetes import bundle
-from tenants.kubernetes.findings import STALE, STATES
-from tenants.kubernetes.installation import Cluster
+from tenants import audit
+from tenants.clusters import Cluster
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes.bundle import objects as bundle
+from tenants.kubernetes.pages.findings import STALE, STATES
 from tenants.models import NamespaceState, Role, Tenant, User
-from tenants.scope import tenant_scope
 from tests.answers import body, text_of
 from tests.pages import Page
 from tests.people import CANARY, World
@@ -89,7 +90,7 @@ def test_it_leads_to_the_manifest_check_and_admins_to_identities(world: World, a
 
 def test_a_custom_size_is_shown_in_its_numbers(world: World, as_: As) -> None:
     world.alpha.size, world.alpha.custom_size = "custom", {"cores": 3, "gpus": 1}
-    people.update_tenant(world.alpha)
+    directory.update_tenant(world.alpha)
     text = words(read(as_(world.bob)))
     assert "of size custom" in text
     assert "3 cores" in text
@@ -273,12 +274,12 @@ def test_where_people_are_bound_they_are_named_as_the_cluster_calls_them(
     assert "oidc:carol, oidc:mia" in text
     assert "Group" not in text
     assert "A removed member is out of the cluster at the next sync." in text
-    people.remove_member(world.mia.memberships.get())
+    directory.remove_member(world.mia.memberships.get())
     assert "mia" not in words(read(as_(world.bob)))
 
 
 def test_while_a_team_is_suspended_nobody_is_bound_and_nobody_talks(world: World, as_: As) -> None:
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     text = words(read(as_(world.bob)))
     assert "Group" not in text
     assert text.count("Nobody ") == 3
@@ -339,7 +340,7 @@ def test_a_repository_that_cannot_be_one_is_refused_beside_its_field(
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_suspended_teams_bundle_is_emptied(world: World, as_: As, file: str) -> None:
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     response = as_(world.bob).get(PAGE + file)
     assert "bh:team_alpha" not in text_of(response)
     assert response.status_code == 200
@@ -378,9 +379,9 @@ def test_nothing_of_another_team_is_on_the_page_or_in_the_files(
     before = answer()
     for word in (CANARY, CANARY.lower(), "gamma", "gina", "hugo"):
         assert word not in before
-    people.suspend_tenant(both.gamma)
+    directory.suspend_tenant(both.gamma)
     looked(both.gamma, "error", cluster="another")
-    people.add_member(both.gamma, both.charlie, Role.ADMIN)
+    directory.add_member(both.gamma, both.charlie, Role.ADMIN)
     assert answer() == before
 
 

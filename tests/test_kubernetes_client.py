@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tenants.kubernetes import client as client_module
-from tenants.kubernetes.client import (
+from tenants.clusters import Cluster
+from tenants.kubernetes.sync import client as client_module
+from tenants.kubernetes.sync.client import (
     Answer,
     ApiError,
     Cause,
@@ -24,7 +25,6 @@ from tenants.kubernetes.client import (
     OfficialClient,
     Unreachable,
 )
-from tenants.kubernetes.installation import Cluster
 from tests.kubernetes_stage import REGISTRY, Exchange, kubeconfig, recorded, recording
 
 OLD, NEW = "v1.20.2", "v1.36.2"
@@ -415,7 +415,7 @@ def test_a_pod_of_the_cluster_needs_no_kubeconfig(monkeypatch: pytest.MonkeyPatc
 def test_what_talks_to_no_cluster_does_not_wait_for_the_official_client() -> None:
     code = (
         "import sys; sys.path[:0] = ['platform', '.']; import django; django.setup(); "
-        "import tenants.kubernetes.sync, bulkhead.urls; "
+        "import tenants.kubernetes.sync.sync, bulkhead.urls; "
         "import tenants.management.commands.sync_kubernetes; print('kubernetes' in sys.modules)"
     )
     done = subprocess.run(

@@ -12,9 +12,9 @@ from django.test import Client
 from pytest_django.asserts import assertNumQueries
 
 from models_registry.models import RegisteredModel
+from tenants.isolation.scope import tenant_scope
 from tenants.kubernetes import workloads
 from tenants.models import AuditEvent, User
-from tenants.scope import tenant_scope
 from tests.api import Api, kept, make_token, refused, said
 from tests.pages import Page
 from tests.people import CANARY, World
@@ -267,7 +267,7 @@ def test_another_format_is_refused(world: World) -> None:
 
 def test_without_a_token_nothing_is_parsed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """L1: a stranger cannot make the server work."""
-    from tenants.kubernetes import reports
+    from tenants.kubernetes.manifests import reports
 
     monkeypatch.setattr(reports, "run", lambda *_: pytest.fail("it was read"))
     answer = Api("").raw("POST", CHECK, BROKEN.encode(), "application/yaml")

@@ -21,13 +21,15 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tenants.kubernetes import bundle, manifests, reports, workloads
-from tenants.kubernetes.checking import Finding, OneTenant, check
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.manifests import FILES, SENT, Manifest, Reader, TooLarge, Unreadable
-from tenants.kubernetes.rules import RULES, WARNING
-from tenants.kubernetes.sizes import SIZES
+from tenants.clusters import Installation
+from tenants.kubernetes import workloads
+from tenants.kubernetes.bundle import objects as bundle
+from tenants.kubernetes.manifests import reader, reports
+from tenants.kubernetes.manifests.check import Finding, OneTenant, check
+from tenants.kubernetes.manifests.reader import FILES, SENT, Manifest, Reader, TooLarge, Unreadable
+from tenants.kubernetes.manifests.rules.catalogue import RULES, WARNING
 from tenants.models import Tenant
+from tenants.sizes import SIZES
 from tests.people import World
 from tests.test_commands import manage
 
@@ -74,7 +76,7 @@ def rules_for(*objects: Object, tenant: Tenant | None = ALPHA) -> dict[str, str]
 def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the test with either of PyYAML's readers."""
     if request.param == "Python":
-        monkeypatch.setattr(manifests, "LOADER", yaml.BaseLoader)
+        monkeypatch.setattr(reader, "LOADER", yaml.BaseLoader)
 
 
 def test_each_value_knows_its_line_and_column(loader: None) -> None:
@@ -96,7 +98,7 @@ def test_places_are_the_same_in_json_with_tabs_and_other_ends_of_lines() -> None
     assert manifest.value["a"] == {"b": "x/y", "e": 1000.0}
     [manifest] = read("a: 1\r\nb: 2\rc: 3\n")
     assert str(manifest.place(("c",))) == "file.yaml:3:4"
-    assert manifests.lines_of("a: 1\r\nb: 2\rc: 3\n")[2] == "c: 3"
+    assert reader.lines_of("a: 1\r\nb: 2\rc: 3\n")[2] == "c: 3"
 
 
 @pytest.mark.parametrize(
@@ -1272,7 +1274,7 @@ def spoilt(draw: Callable[..., Any]) -> Object:
 
 def judged(text: str) -> None:
     """Check a file in both ways; whatever is found has a place that is there."""
-    lines = len(manifests.lines_of(text))
+    lines = len(reader.lines_of(text))
     for tenant in (None, ALPHA):
         done = reports.run([("f", text.encode(errors="replace"))], SENT, tenant)
         said: list[Finding | Unreadable] = [*done.findings, *done.unreadable]

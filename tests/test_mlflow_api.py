@@ -11,12 +11,13 @@ import orjson
 import pytest
 from django.test import override_settings
 
-from models_registry import mlflow_api, registry
-from models_registry.api import ENDPOINTS
+from models_registry import registry
+from models_registry.mlflow import registry_endpoints
 from models_registry.models import ModelVersion, RegisteredModel
-from tenants import people
+from tenants.api import ENDPOINTS
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent
-from tenants.scope import tenant_scope
 from tests.api import MODELS, VERSIONS, Api, make_token, refused, said
 from tests.people import HOSTILE_NAMES, World
 
@@ -761,7 +762,7 @@ def test_pages_hold_each_row_once_in_order(alice: Api) -> None:
 
 def test_a_page_token_goes_on_with_its_own_search_alone(world: World, alice: Api) -> None:
     """L7: of another filter, order, endpoint or team, and an edited one, it is no token."""
-    people.add_member(world.gamma, world.alice, "viewer")
+    directory.add_member(world.gamma, world.alice, "viewer")
     here = alice.but(team="team_alpha")
     asked = {"filter": "name LIKE '%'", "max_results": 1, "order_by": ["name"]}
     token = said(here.get(f"{MODELS}/search", **asked))["next_page_token"]
@@ -802,7 +803,7 @@ def test_a_search_reads_its_fields(alice: Api, maker: Callable[..., Any]) -> Non
 
 
 def test_workspaces_are_the_teams_that_the_token_opens(world: World, alice: Api) -> None:
-    people.add_member(world.gamma, world.alice, "viewer")
+    directory.add_member(world.gamma, world.alice, "viewer")
     alpha = {"name": "team-alpha", "description": "Alpha"}
     found = said(alice.get("3.0/mlflow/workspaces"))["workspaces"]
     assert [workspace["name"] for workspace in found] == ["team-alpha", "team-gamma"]
@@ -824,7 +825,7 @@ def test_workspaces_are_the_teams_that_the_token_opens(world: World, alice: Api)
 
 def test_which_team_a_request_is_for(world: World) -> None:
     """The token's, the header's, the address's, the person's only one; else it must be said."""
-    people.add_member(world.gamma, world.carol, "viewer")
+    directory.add_member(world.gamma, world.carol, "viewer")
     secret = make_token(world.carol)
     both = Api(secret)
     message = refused(both.get(f"{MODELS}/get", name="ALPHA own"), *BAD)
@@ -972,7 +973,7 @@ def test_a_page_ends_where_its_rows_are_large(
 ) -> None:
     """However much was asked for, the server holds no more at a time, and the rest comes after."""
     maker(7, tags=[{"key": "k", "value": "x" * 1000}])
-    monkeypatch.setattr(mlflow_api, "BYTES_ON_A_PAGE", 3000)
+    monkeypatch.setattr(registry_endpoints, "BYTES_ON_A_PAGE", 3000)
     seen, token, pages = [], "", 0
     while pages < 10:
         asked = {"filter": "name = 'm'", "max_results": "100", "page_token": token}

@@ -18,9 +18,9 @@ from django.test import Client as Browser
 from django.utils import timezone
 
 from models_registry.models import ModelVersion
-from tenants import people, robots, tokens
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Role, Tenant, User
-from tenants.scope import tenant_scope
 from tests.api import make_token
 from tests.clients.readme import README
 from tests.mlflow_clients import VERSIONS, Client, all_said, bulkhead
@@ -82,7 +82,7 @@ def people_of_both(world: World) -> str:
     """Make somebody who is in both teams and return their token."""
     pat = User.objects.create_user("pat", "pat@example.com")
     for team in (world.alpha, world.gamma):
-        people.add_member(team, pat, Role.CONTRIBUTOR)
+        directory.add_member(team, pat, Role.CONTRIBUTOR)
     return new_token(pat)
 
 

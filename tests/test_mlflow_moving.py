@@ -28,21 +28,21 @@ from django.db import connection
 from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
-from models_registry import mlflow_remote, registry
-from models_registry.artifacts import add_file, open_file
-from models_registry.management import remote
-from models_registry.mlflow_remote import (
+from models_registry import registry
+from models_registry.exchange import command, mlflow_client
+from models_registry.exchange.mlflow_client import (
     BadAnswer,
     MlflowServer,
     RemoteProblem,
     Unreachable,
 )
+from models_registry.exchange.steps import Report
+from models_registry.exchange.team_rules import RulesProblem, parse_rules
+from models_registry.files.artifacts import add_file, open_file
 from models_registry.models import ArtifactFile, ModelVersion, RegisteredModel
-from models_registry.moving import Report
-from models_registry.moving_rules import RulesProblem, parse_rules
-from tenants import people
+from tenants.identity import directory
+from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.models import AuditEvent, Tenant
-from tenants.scope import member_scope, tenant_scope
 from tests.people import CANARY, HOSTILE_NAMES, World, committed
 from tests.stock_mlflow import Answer, Asked, Stock, fake_server, gate, passed_on, stock_server
 
@@ -117,7 +117,7 @@ def filled(written_by_the_client: list[Asked], stock: Stock) -> Stock:
 @pytest.fixture
 def team(db: None) -> Tenant:
     """A team without models."""
-    return people.create_tenant("team_new", "New")
+    return directory.create_tenant("team_new", "New")
 
 
 def run(*words: str) -> str:
@@ -353,7 +353,7 @@ def test_what_only_says_its_place_at_the_server_keeps_that_place(
 def test_rules_share_the_models_out_among_teams(
     filled: Stock, team: Tenant, tmp_path: Path
 ) -> None:
-    other = people.create_tenant("team_other", "Other")
+    other = directory.create_tenant("team_other", "Other")
     experiment = filled.call("POST", "experiments/create", name=f"wine {timezone.now()}")
     made = filled.call("POST", "runs/create", experiment_id=experiment["experiment_id"])
     filled.call("POST", "registered-models/create", name="merlot")
@@ -499,7 +499,7 @@ def killed_at(gate_url: str, reached: Any, *words: str) -> None:
 
 @committed
 def test_a_killed_import_leaves_whole_models_and_goes_on(stock: Stock) -> None:
-    team = people.create_tenant("team_new", "New")
+    team = directory.create_tenant("team_new", "New")
     for name in ("a", "b", "c"):
         stock.call("POST", "registered-models/create", name=name)
         for number in (1, 2):
@@ -515,7 +515,7 @@ def test_a_killed_import_leaves_whole_models_and_goes_on(stock: Stock) -> None:
 
 @committed
 def test_a_killed_export_goes_on_and_clears_its_placeholder_away(stock: Stock) -> None:
-    team = people.create_tenant("team_new", "New")
+    team = directory.create_tenant("team_new", "New")
     with tenant_scope(team):
         model = registry.register_model("m")
         for number in (3, 4):
@@ -557,7 +557,7 @@ def test_what_went_out_comes_back_equal(stock: Stock, world: World) -> None:
     again = sent_out(stock.url, "--team", "team_alpha")
     assert set(outcomes(again).values()) == {"unchanged"}
 
-    back = people.create_tenant("team_back", "Back")
+    back = directory.create_tenant("team_back", "Back")
     taken_in(stock.url, "--team", "team_back")
     assert here(back, times=False) == here(world.alpha, times=False)
     with tenant_scope(back):
@@ -676,7 +676,7 @@ def place_of(stock: Stock, name: str, number: int) -> str:
 
 @committed
 def test_a_killed_import_of_files_leaves_the_version_pending_and_goes_on(filled: Stock) -> None:
-    team = people.create_tenant("team_new", "New")
+    team = directory.create_tenant("team_new", "New")
     words = ("import_mlflow", "--team", "team_new", "--with-artifacts")
     with gate(filled, "artifacts/.*weights.bin", 2) as held:
         killed_at(held.url, held.reached, *words)
@@ -755,7 +755,7 @@ def test_files_go_out_and_come_back(stock: Stock, team: Tenant) -> None:
     assert again["changes"] == ["version 1: 1 file, 3,000,000 bytes"]
     stock.recorded(FETCH)
 
-    back = people.create_tenant("team_back", "Back")
+    back = directory.create_tenant("team_back", "Back")
     report = of(taken_in(stock.url, "--team", "team_back", "--with-artifacts"), "with files")
     assert report["changes"][-1] == "version 1: 2 files, 1 bytes"
     assert files_of(back, "with files", 1) == {"MLmodel": b"x", "empty": b""}
@@ -965,7 +965,7 @@ def test_files_that_are_none_are_not_taken(team: Tenant, case: str) -> None:
 
 
 def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_remote, "ANSWER_BYTES", 1000)
+    monkeypatch.setattr(mlflow_client, "ANSWER_BYTES", 1000)
     with (
         fake_server(saying(("", b" " * 1001))) as url,
         pytest.raises(BadAnswer, match="answers more than 1,000 bytes at once"),
@@ -1025,7 +1025,7 @@ def test_a_server_that_goes_away_ends_the_run_with_what_was_done(team: Tenant) -
 
 
 def test_nobody_answers(team: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_remote, "RETRIES", 0)
+    monkeypatch.setattr(mlflow_client, "RETRIES", 0)
     why = refusal("import_mlflow", "--url", "http://127.0.0.1:9", "--team", "team_new")
     assert why.startswith("http://127.0.0.1:9 does not answer: ")
     assert "Connection refused" in why
@@ -1037,7 +1037,7 @@ def test_ctrl_c_ends_the_run_with_what_was_done(team: Tenant) -> None:
         raise KeyboardInterrupt
 
     out = StringIO()
-    run = remote.Run(BaseCommand(stdout=out, stderr=StringIO()), {"json": False, "dry_run": False})
+    run = command.Run(BaseCommand(stdout=out, stderr=StringIO()), {"json": False, "dry_run": False})
     assert not run.follow(interrupted(), 2)
     with pytest.raises(CommandError, match=r"^Interrupted\. 1 of 2 models are done"):
         run.end({})
@@ -1070,7 +1070,7 @@ def self_signed(folder: Path) -> Path:
 def test_a_certificate_that_nobody_signed_ends_it_unless_it_is_named(
     team: Tenant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mlflow_remote, "RETRIES", 0)
+    monkeypatch.setattr(mlflow_client, "RETRIES", 0)
     asked: list[Asked] = []
     certificate = self_signed(tmp_path)
     with fake_server(lambda one: asked.append(one) or (200, b"{}", {}), certificate) as url:  # type: ignore[func-returns-value]

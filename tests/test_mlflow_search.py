@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models_registry import registry
-from models_registry.mlflow_search import (
+from models_registry.mlflow.search import (
     COMPARISONS,
     FILTER_LENGTH,
     INVALID_TOKEN,
@@ -42,8 +42,8 @@ from models_registry.mlflow_search import (
 )
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.validators import TAG_VALUE_LENGTH
+from tenants.isolation.scope import current_tenant_id, tenant_scope
 from tenants.models import Tenant
-from tenants.scope import current_tenant_id, tenant_scope
 from tests.people import CANARY, World
 from tests.sql import rows
 

@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models_registry import artifacts, mlmodel
-from models_registry.mlmodel import AT_MOST, LENGTH, Column, Flavor, read
+from models_registry.files import artifacts, mlmodel
+from models_registry.files.mlmodel import AT_MOST, LENGTH, Column, Flavor, read
+from models_registry.files.plain_yaml import BadYaml
+from models_registry.files.plain_yaml import read as read_yaml
 from models_registry.models import ModelVersion
-from models_registry.plain_yaml import BadYaml
-from models_registry.plain_yaml import read as read_yaml
-from tenants.scope import tenant_scope
+from tenants.isolation.scope import tenant_scope
 from tests.people import World, give_files
 
 INPUTS = [

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from tenants.kubernetes import bundle
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.network_picture import Flow, Picture, draw, picture_of, sentence
-from tenants.kubernetes.sizes import SIZES
+from tenants.clusters import Installation
+from tenants.kubernetes.bundle import objects as bundle
+from tenants.kubernetes.pages.network import Flow, Picture, draw, picture_of, sentence
+from tenants.sizes import SIZES
 
 HERE = Installation(gateway_namespace="front", dns_namespace="names", registry_namespace="reg")
 NAMESPACE = "bh-team-a"

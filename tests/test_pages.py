@@ -16,10 +16,10 @@ from django.utils import timezone
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
-from tenants import people, robots, tokens
 from tenants.access import share
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Membership, Role, Tenant, User
-from tenants.scope import tenant_scope
 from tests.issuers import refused_identity
 from tests.pages import Page, crawl
 from tests.people import CANARY, HOSTILE_NAMES, World, add_version
@@ -76,7 +76,7 @@ def hostile(world: World) -> World:
             registry.star(model, True)
         archived = registry.register_model("archived")
         registry.archive_model(archived)
-    people.add_member(world.gamma, world.alice, Role.VIEWER)
+    directory.add_member(world.gamma, world.alice, Role.VIEWER)
     with tenant_scope(world.gamma, world.hugo):
         share(RegisteredModel.objects.get(name="fraud"), with_tenant=world.alpha)
     return world
@@ -212,7 +212,7 @@ def test_a_page_costs_the_same_for_two_rows_and_for_twenty(
     few = queries_of(browser, address)
     fill_to(world.alpha, world.alice, 20)
     for number in range(20):
-        people.add_member(world.alpha, User.objects.create_user(f"new{number}"), Role.VIEWER)
+        directory.add_member(world.alpha, User.objects.create_user(f"new{number}"), Role.VIEWER)
     many = queries_of(browser, address)
     assert len(many) == len(few), "\n".join(many)
     assert len(many) <= budget, "\n".join(many)
@@ -604,7 +604,7 @@ def test_nobody_is_offered_what_is_refused(world: World, as_: As) -> None:
 
 
 def test_a_suspended_team_says_so_on_each_page_and_offers_no_change(world: World, as_: As) -> None:
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     pages = crawl(as_(world.alice), "/", leave=ELSEWHERE)
     assert len(pages) > 10
     for address, page in pages.items():
@@ -632,7 +632,7 @@ def test_a_refusal_names_the_role_and_who_can_give_it(world: World, as_: As) -> 
 
 def test_home_leads_to_the_only_team_or_lets_choose(world: World, as_: As) -> None:
     assert as_(world.bob).get("/")["Location"] == url("team_home")
-    people.add_member(world.gamma, world.bob, Role.VIEWER)
+    directory.add_member(world.gamma, world.bob, Role.VIEWER)
     page = page_of(as_(world.bob).get("/"))
     assert {url("team_home"), url("team_home", team="team_gamma")} <= set(page.links)
     nobody = page_of(as_(world.charlie).get("/"))
@@ -674,8 +674,8 @@ def test_members_are_listed_for_all_and_changed_by_admins(world: World, as_: As)
 
 
 def test_the_switcher_shows_my_teams_and_no_other(world: World, as_: As) -> None:
-    people.create_tenant("team_omega", "Omega")
-    people.add_member(world.gamma, world.bob, Role.VIEWER)
+    directory.create_tenant("team_omega", "Omega")
+    directory.add_member(world.gamma, world.bob, Role.VIEWER)
     page = page_of(as_(world.bob).get(url("models")))
     assert url("team_home", team="team_gamma") in page.links
     assert "Omega" not in page.html

@@ -16,9 +16,9 @@ from django.utils import timezone
 from models_registry import registry
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.queries import SORTS
+from tenants.isolation.scope import tenant_scope
 from tenants.models import User
 from tenants.paging import PAGE_SIZE, InvalidCursor, Page, paginate
-from tenants.scope import tenant_scope
 from tests.people import World
 
 NEWEST = ("-updated_at", "-id")

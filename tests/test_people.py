@@ -10,8 +10,9 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, IntegrityError, transaction
 from django.utils import timezone
 
-from tenants import people
 from tenants.access import ABILITIES, share
+from tenants.identity import directory
+from tenants.isolation.scope import NotAMember, member_scope, tenant_scope
 from tenants.models import (
     RESERVED_SLUGS,
     AccountEvent,
@@ -21,7 +22,6 @@ from tenants.models import (
     Tenant,
     User,
 )
-from tenants.scope import NotAMember, member_scope, tenant_scope
 from tests.people import World, committed, make_user, make_world
 from tests.threads import at_once
 
@@ -47,14 +47,14 @@ def events(tenant: Tenant) -> list[tuple[str, str, str, dict[str, Any]]]:
 
 def test_good_slugs(db: None) -> None:
     for slug in GOOD_SLUGS:
-        tenant = people.create_tenant(slug)
+        tenant = directory.create_tenant(slug)
         assert (tenant.slug, tenant.name, tenant.is_suspended) == (slug, slug, False)
 
 
 def test_bad_and_reserved_slugs_are_refused_and_nothing_is_made(db: None) -> None:
     for slug in (*BAD_SLUGS, *RESERVED_SLUGS):
         with pytest.raises(ValidationError) as caught:
-            people.create_tenant(slug)
+            directory.create_tenant(slug)
         assert "slug" in caught.value.message_dict, slug
     assert not Tenant.objects.exists()
 
@@ -62,27 +62,27 @@ def test_bad_and_reserved_slugs_are_refused_and_nothing_is_made(db: None) -> Non
 def test_the_database_refuses_a_bad_slug_too(db: None) -> None:
     for slug in ("", "A", "1a", "a-", "a/b", "é", "a b"):
         with pytest.raises(DatabaseError), transaction.atomic():
-            people.add_tenant(Tenant(slug=slug, name="x"), admin=None)
+            directory.add_tenant(Tenant(slug=slug, name="x"), admin=None)
 
 
 @pytest.mark.parametrize("slug", ["team_alpha", "team-alpha"])
 def test_slugs_are_unique_with_dash_and_underscore_equal(world: World, slug: str) -> None:
     with pytest.raises(ValidationError):
-        people.create_tenant(slug)
+        directory.create_tenant(slug)
     with pytest.raises(IntegrityError), transaction.atomic():
-        people.add_tenant(Tenant(slug=slug, name="x"), admin=None)
+        directory.add_tenant(Tenant(slug=slug, name="x"), admin=None)
 
 
 def test_a_slug_never_changes(world: World) -> None:
     world.alpha.slug = "other"
     with pytest.raises(IntegrityError), transaction.atomic():
         world.alpha.save()
-    assert people.update_tenant(world.alpha).pk == world.alpha.pk
+    assert directory.update_tenant(world.alpha).pk == world.alpha.pk
     assert Tenant.objects.get(pk=world.alpha.pk).slug == "team_alpha"
 
 
 def test_a_new_tenant_has_its_first_admin_and_says_so(world: World) -> None:
-    tenant = people.create_tenant(
+    tenant = directory.create_tenant(
         "fresh", "Fresh", contact="c", description="d", admin=world.charlie, actor=world.dana
     )
     assert (tenant.name, tenant.contact, tenant.description) == ("Fresh", "c", "d")
@@ -99,12 +99,12 @@ def test_a_new_tenant_has_its_first_admin_and_says_so(world: World) -> None:
 
 def test_suspending_and_resuming_is_written_once(world: World) -> None:
     before = events(world.alpha)
-    people.suspend_tenant(world.alpha, world.dana)
-    people.suspend_tenant(world.alpha, world.dana)
+    directory.suspend_tenant(world.alpha, world.dana)
+    directory.suspend_tenant(world.alpha, world.dana)
     assert Tenant.objects.get(pk=world.alpha.pk).is_suspended
     with member_scope(world.alice, "team_alpha") as scope:
         assert scope.suspended
-    people.resume_tenant(world.alpha, world.dana)
+    directory.resume_tenant(world.alpha, world.dana)
     assert not Tenant.objects.get(pk=world.alpha.pk).is_suspended
     assert events(world.alpha)[len(before) :] == [
         ("tenant.suspended", "dana", "team_alpha", {"from": "active", "to": "suspended"}),
@@ -115,8 +115,8 @@ def test_suspending_and_resuming_is_written_once(world: World) -> None:
 def test_an_edit_of_a_tenant_is_written_with_what_changed(world: World) -> None:
     before = events(world.alpha)
     world.alpha.name, world.alpha.contact = "New", "somebody"
-    people.update_tenant(world.alpha, actor=world.dana)
-    people.update_tenant(world.alpha, actor=world.dana)
+    directory.update_tenant(world.alpha, actor=world.dana)
+    directory.update_tenant(world.alpha, actor=world.dana)
     changes = {
         "from": {"name": "Alpha", "contact": ""},
         "to": {"name": "New", "contact": "somebody"},
@@ -130,13 +130,13 @@ def test_an_edit_of_a_tenant_is_written_with_what_changed(world: World) -> None:
 def test_adding_changing_and_removing_is_written_and_the_group_follows(world: World) -> None:
     before = events(world.alpha)
     until = timezone.now() + timedelta(hours=1)
-    member = people.add_member(
+    member = directory.add_member(
         world.alpha, world.dana, Role.VIEWER, reason="help", expires_at=until, actor=world.dana
     )
     assert world.alpha.group in world.dana.groups.all()
-    people.change_role(member, Role.MAINTAINER, world.alice)
-    people.change_role(member, Role.MAINTAINER, world.alice)
-    people.remove_member(member, world.alice)
+    directory.change_role(member, Role.MAINTAINER, world.alice)
+    directory.change_role(member, Role.MAINTAINER, world.alice)
+    directory.remove_member(member, world.alice)
     assert not world.dana.groups.exists()
     added = {"from": None, "to": "viewer", "reason": "help", "expires_at": until.isoformat()}
     assert events(world.alpha)[len(before) :] == [
@@ -158,9 +158,9 @@ def test_nobody_is_added_twice_or_in_an_unknown_role(world: World) -> None:
     before = events(world.alpha)
     for user, role in ((world.bob, Role.ADMIN), (world.charlie, "owner"), (world.charlie, "")):
         with pytest.raises(ValidationError):
-            people.add_member(world.alpha, user, role)
+            directory.add_member(world.alpha, user, role)
     with pytest.raises(ValidationError):
-        people.change_role(world.bob.memberships.get(), "owner")
+        directory.change_role(world.bob.memberships.get(), "owner")
     assert world.bob.memberships.get().role == Role.VIEWER
     assert events(world.alpha) == before
 
@@ -168,38 +168,38 @@ def test_nobody_is_added_twice_or_in_an_unknown_role(world: World) -> None:
 def test_the_last_admin_stays(world: World) -> None:
     alice = world.alice.memberships.get()
     before = events(world.alpha)
-    other = people.add_member(world.alpha, world.charlie, Role.ADMIN)
+    other = directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     # One whose time is over, or whose account is closed, is no admin who could help.
     other.expires_at = timezone.now() - timedelta(seconds=1)
     other.save()
     _assert_kept(alice)
     Membership.objects.filter(pk=other.pk).update(expires_at=None)
-    people.deactivate_user(world.charlie)
+    directory.deactivate_user(world.charlie)
     _assert_kept(alice)
     assert world.alice.memberships.get().role == Role.ADMIN
     assert len(events(world.alpha)) == len(before) + 1
-    people.set_active(world.charlie, active=True)
-    people.remove_member(alice)
+    directory.set_active(world.charlie, active=True)
+    directory.remove_member(alice)
     assert not world.alice.memberships.exists()
 
 
 def _assert_kept(admin: Membership) -> None:
     with pytest.raises(ValidationError, match="last admin"):
-        people.remove_member(admin)
+        directory.remove_member(admin)
     with pytest.raises(ValidationError, match="last admin"):
-        people.change_role(admin, Role.MAINTAINER)
+        directory.change_role(admin, Role.MAINTAINER)
 
 
 def test_an_admin_of_one_team_counts_for_no_other(world: World) -> None:
-    people.add_member(world.gamma, world.alice, Role.ADMIN)
+    directory.add_member(world.gamma, world.alice, Role.ADMIN)
     with pytest.raises(ValidationError, match="last admin"):
-        people.remove_member(world.alice.memberships.get(tenant=world.alpha))
+        directory.remove_member(world.alice.memberships.get(tenant=world.alpha))
 
 
 def test_accounts_are_closed_and_opened_in_writing(world: World) -> None:
-    people.deactivate_user(world.bob, world.dana)
-    people.deactivate_user(world.bob, world.dana)
-    people.set_active(world.bob, active=True)
+    directory.deactivate_user(world.bob, world.dana)
+    directory.deactivate_user(world.bob, world.dana)
+    directory.set_active(world.bob, active=True)
     found = AccountEvent.objects.filter(user=world.bob).order_by("id")
     assert [(event.action, event.changes) for event in found] == [
         ("account_deactivated", {"by": "dana"}),
@@ -231,7 +231,7 @@ def _exists(perm: str) -> bool:
 
 def test_the_role_answers_in_its_own_team_and_nowhere_else(world: World) -> None:
     own, theirs = world.model(world.alpha, "fraud"), world.model(world.gamma, "fraud")
-    people.add_member(world.gamma, world.mia, Role.VIEWER)
+    directory.add_member(world.gamma, world.mia, Role.VIEWER)
     for person, role in (("bob", "viewer"), ("carol", "contributor"), ("mia", "maintainer")):
         with member_scope(world.person(person), "team_alpha"):
             for perm in EVERY_PERMISSION:
@@ -250,7 +250,7 @@ def test_the_role_answers_in_its_own_team_and_nowhere_else(world: World) -> None
 def test_no_superuser_and_no_bare_permission_gets_past_the_role(world: World) -> None:
     """Django's own backend would say yes to both, for the rows of every team."""
     fraud = world.model(world.alpha, "fraud")
-    people.add_member(world.alpha, world.dana, Role.VIEWER, reason="help")
+    directory.add_member(world.alpha, world.dana, Role.VIEWER, reason="help")
     everything = Permission.objects.all()
     world.bob.user_permissions.set(everything)
     world.alpha.group.permissions.set(everything)
@@ -270,7 +270,7 @@ def test_a_grant_answers_for_reading_the_one_model(world: World) -> None:
     view, change = (f"models_registry.{verb}_registeredmodel" for verb in ("view", "change"))
     with tenant_scope(world.gamma, world.hugo):
         share(shared, with_tenant=world.alpha)
-    people.add_member(world.gamma, world.charlie, Role.VIEWER)
+    directory.add_member(world.gamma, world.charlie, Role.VIEWER)
     with member_scope(world.bob, "team_alpha"):
         assert may(world.bob, view, shared)
         assert not may(world.bob, view, other)
@@ -278,7 +278,7 @@ def test_a_grant_answers_for_reading_the_one_model(world: World) -> None:
     with member_scope(world.gina, "team_gamma"):
         assert may(world.gina, view, shared)
     # What was shared with a team is no longer read by whom the team lost.
-    people.remove_member(world.bob.memberships.get())
+    directory.remove_member(world.bob.memberships.get())
     with tenant_scope(world.gamma, world.bob):
         assert not may(world.bob, view, shared)
 
@@ -286,7 +286,7 @@ def test_a_grant_answers_for_reading_the_one_model(world: World) -> None:
 def test_a_closed_account_may_nothing(world: World) -> None:
     with member_scope(world.alice, "team_alpha"):
         assert may(world.alice, "models_registry.view_registeredmodel")
-        people.deactivate_user(world.alice)
+        directory.deactivate_user(world.alice)
         assert not may(world.alice, "models_registry.view_registeredmodel")
         assert not may(world.alice, "tenants.manage_members")
 
@@ -301,24 +301,24 @@ def test_changes_of_members_at_the_same_time() -> None:
     for _ in range(3):
         both = [
             world.alice.memberships.filter(tenant=world.alpha).first()
-            or people.add_member(world.alpha, world.alice, Role.ADMIN),
+            or directory.add_member(world.alpha, world.alice, Role.ADMIN),
             world.charlie.memberships.filter(tenant=world.alpha).first()
-            or people.add_member(world.alpha, world.charlie, Role.ADMIN),
+            or directory.add_member(world.alpha, world.charlie, Role.ADMIN),
         ]
-        results = at_once(*[lambda m=m: people.remove_member(m) for m in both])
+        results = at_once(*[lambda m=m: directory.remove_member(m) for m in both])
         assert sorted(type(result).__name__ for result in results) == [
             "NoneType",
             "ValidationError",
         ]
 
     left = Membership.objects.get(tenant=world.alpha, role=Role.ADMIN)
-    dana = people.add_member(world.alpha, world.dana, Role.ADMIN)
-    demoted = at_once(*[lambda m=m: people.change_role(m, Role.VIEWER) for m in (left, dana)])
+    dana = directory.add_member(world.alpha, world.dana, Role.ADMIN)
+    demoted = at_once(*[lambda m=m: directory.change_role(m, Role.VIEWER) for m in (left, dana)])
     assert sorted(type(result).__name__ for result in demoted) == ["NoneType", "ValidationError"]
     assert Membership.objects.filter(tenant=world.alpha, role=Role.ADMIN).count() == 1
 
     erin = make_user("erin")
-    added = at_once(*[lambda: people.add_member(world.alpha, erin, Role.VIEWER)] * 3)
+    added = at_once(*[lambda: directory.add_member(world.alpha, erin, Role.VIEWER)] * 3)
     assert sorted(type(result).__name__ for result in added) == [
         "Membership",
         "ValidationError",
@@ -326,7 +326,7 @@ def test_changes_of_members_at_the_same_time() -> None:
     ]
 
     made = at_once(
-        *[lambda s=s: people.create_tenant(s) for s in ("team-new", "team_new", "team-new")]
+        *[lambda s=s: directory.create_tenant(s) for s in ("team-new", "team_new", "team-new")]
     )
     assert len([tenant for tenant in made if isinstance(tenant, Tenant)]) == 1
     assert all(isinstance(r, Tenant | ValidationError | IntegrityError) for r in made)

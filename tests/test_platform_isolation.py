@@ -15,11 +15,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tenants import people
 from tenants.admin import TenantForm, number_field
-from tenants.kubernetes.sizes import LABELS, NUMBERS, SIZES, size_of
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Role, Tenant, User
-from tenants.scope import tenant_scope
+from tenants.sizes import LABELS, NUMBERS, SIZES, size_of
 from tests.pages import Page
 from tests.people import CANARY, World
 from tests.states import foreign, looked, objects_of, quota_of
@@ -87,7 +87,7 @@ def test_each_tenant_stands_in_a_row_with_its_numbers(dana: Client, world: World
         "team_gamma bh-team-gamma Small default: Drift edge: In sync "
         "3 objects, 2 foreign, 1 workload Pods: 95 % 1 hour ago (old)"
     )
-    people.suspend_tenant(world.gamma)
+    directory.suspend_tenant(world.gamma)
     assert row(dana.get(PAGE), "team_gamma").startswith("team_gamma (suspended) ")
 
 
@@ -97,7 +97,7 @@ def test_a_tenant_in_order_has_nothing_wrong(dana: Client, world: World) -> None
 
 
 def test_totals_count_each_tenant_once_by_its_gravest_state(dana: Client, world: World) -> None:
-    tenants = [people.create_tenant(f"team-{number}") for number in range(6)]
+    tenants = [directory.create_tenant(f"team-{number}") for number in range(6)]
     looked(tenants[0], "in_sync")
     looked(tenants[0], "error", cluster="b")
     looked(tenants[1], "drift")
@@ -137,7 +137,7 @@ def test_the_bar_is_as_long_as_the_counts_say(dana: Client, world: World) -> Non
 )
 def test_it_is_filtered_by_state(dana: Client, world: World, show: str, slugs: set[str]) -> None:
     looked(world.gamma, "drift")
-    looked(people.create_tenant("old"), minutes=60)
+    looked(directory.create_tenant("old"), minutes=60)
     page = dana.get(PAGE, {"show": show})
     assert set(re.findall(r"/change/\">([\w-]+)</a>", page.content.decode())) == slugs
     # The totals are about all tenants, whatever is shown.
@@ -146,7 +146,7 @@ def test_it_is_filtered_by_state(dana: Client, world: World, show: str, slugs: s
 
 def test_it_has_pages(dana: Client, world: World) -> None:
     for number in range(30):
-        people.create_tenant(f"team-{number:02}")
+        directory.create_tenant(f"team-{number:02}")
     first, second = dana.get(PAGE), dana.get(f"{PAGE}?page=2&show=unseen")
     assert first.content.count(b'<th scope="row"><a') == 25
     assert second.content.count(b'<th scope="row"><a') == 7
@@ -161,7 +161,7 @@ def test_it_has_pages(dana: Client, world: World) -> None:
 def test_it_shows_no_name_that_a_team_gave(dana: Client, world: World, member: bool) -> None:
     """L35: names inside a namespace are the team's; the platform's page counts them."""
     if member:
-        people.add_member(world.alpha, world.dana, Role.ADMIN, reason="Ticket 4711")
+        directory.add_member(world.alpha, world.dana, Role.ADMIN, reason="Ticket 4711")
     found = [
         {
             "kind": f"{SECRET}Kind",
@@ -196,7 +196,7 @@ def test_a_page_of_tenants_costs_the_same_for_each_tenant(dana: Client, world: W
 
     def add(numbers: range) -> None:
         for number in numbers:
-            looked(people.create_tenant(f"t{number}"), "drift")
+            looked(directory.create_tenant(f"t{number}"), "drift")
 
     dana.get(PAGE)
     add(range(5))
@@ -333,8 +333,8 @@ def test_the_command_takes_a_size(world: World) -> None:
 
 def test_the_verb_refuses_a_size_that_there_is_not(world: World) -> None:
     with pytest.raises(ValidationError):
-        people.create_tenant("team_delta", size="huge")
+        directory.create_tenant("team_delta", size="huge")
     tenant = Tenant(slug="team_delta", name="d", size="custom", custom_size={"cores": 0})
     with pytest.raises(ValidationError):
-        people.add_tenant(tenant, admin=None)
+        directory.add_tenant(tenant, admin=None)
     assert not Tenant.objects.filter(slug="team_delta").exists()

@@ -15,10 +15,10 @@ from django.urls import reverse
 from models_registry import registry
 from models_registry.errors import Conflict
 from models_registry.models import ModelVersion, RegisteredModel
-from tenants import people
 from tenants.access import TenantSuspended, share
+from tenants.identity import directory
+from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.models import AuditEvent, Role, User
-from tenants.scope import member_scope, tenant_scope
 from tests.api import Api, make_token, said
 from tests.pages import Page
 from tests.people import CANARY, World, committed, give_files, make_world
@@ -129,7 +129,7 @@ def test_a_scan_is_recorded_by_commands_alone(world: World) -> None:
 
 def test_a_suspended_teams_version_is_scanned_and_not_recalled(world: World) -> None:
     """Others may use it, so what a scanner finds must count."""
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     world.alpha.refresh_from_db()
     with tenant_scope(world.alpha):
         registry.record_scan(version(), "blocked")
@@ -229,14 +229,14 @@ def test_a_file_of_models_brings_recalls_and_blocks_along(world: World, tmp_path
         registry.recall_version(version(1), REASON)
         registry.record_scan(version(1), "passed", "says a scanner of these files")
         registry.record_scan(version(2), "blocked", "a note")
-    from models_registry.importing import apply, export, parse
+    from models_registry.exchange.json_document import apply, export, parse
 
     exported = export(world.alpha)
     first, second = exported[1]["versions"]
     assert (first["recalled"], second["blocked"]) == (REASON, "a note")
     assert not {"blocked", "scan", "passed"} & set(first)
     assert "recalled" not in second
-    people.create_tenant("team_new", "New", admin=world.alice)
+    directory.create_tenant("team_new", "New", admin=world.alice)
     document = json.dumps(
         {
             "team_new": [

@@ -13,8 +13,9 @@ from django.utils import timezone
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from models_registry import registry, sources, validators
+from models_registry import registry, validators
 from models_registry.errors import Conflict
+from models_registry.files import sources
 from models_registry.models import (
     Alias,
     Bookmark,
@@ -24,11 +25,11 @@ from models_registry.models import (
     RegisteredModel,
 )
 from models_registry.registry import AliasMoved, NameTaken
-from tenants import people
 from tenants.access import TenantSuspended, share, unshare
 from tenants.checks import tenant_owned_models
+from tenants.identity import directory
+from tenants.isolation.scope import NoTenant, acting_from, member_scope, tenant_scope
 from tenants.models import AuditEvent, Role, User
-from tenants.scope import NoTenant, acting_from, member_scope, tenant_scope
 from tests.people import HOSTILE_NAMES, World, committed, make_world
 from tests.sql import rows
 from tests.threads import at_once
@@ -277,7 +278,7 @@ def test_each_verb_writes_its_event(things: Things) -> None:
 
 def test_a_suspended_team_changes_nothing(things: Things) -> None:
     world = things.world
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     before = everything(world)
     for name, verb in VERBS.items():
         # Nor does a command change it.

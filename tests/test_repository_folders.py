@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tenants.kubernetes import output
+from tenants.kubernetes.bundle import writers
 from tests.people import World
 from tests.test_commands import refusal
 from tests.test_tenant_manifests import TENANT, tree, write
@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(repo: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
     with pytest.raises(OSError, match="No space left"):
-        output.write_files(repo, {FILE: f"{output.MARK}\n"})
+        writers.write_files(repo, {FILE: f"{writers.MARK}\n"})
     assert [path for path in repo.rglob("*") if path.is_file()] == []
 
 

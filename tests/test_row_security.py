@@ -7,11 +7,11 @@ import pytest
 from django.db import DatabaseError, connection, connections, models, transaction
 
 from models_registry.models import ModelGroupGrant, ModelUserGrant, ModelVersion, RegisteredModel
-from tenants import people
 from tenants.access import share, unshare
 from tenants.checks import tenant_owned_models
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import TenantForeignKey, TenantOwned
-from tenants.scope import tenant_scope
 from tests.people import CANARY, World, committed, make_world
 from tests.sql import (
     CHECK_VIOLATION,
@@ -400,7 +400,7 @@ def test_a_grantee_cannot_write_the_shared_model(full: World, with_alpha: bool) 
 def test_a_grant_row_is_read_by_giver_and_grantee_alone(full: World) -> None:
     _share(full, with_alpha=True)
     _share(full, with_alpha=False)
-    third = people.create_tenant("team_third", "Third", admin=full.dana)
+    third = directory.create_tenant("team_third", "Third", admin=full.dana)
     for tenant, user, users, groups in (
         (full.alpha, full.alice, {full.alice.pk}, {full.alpha.group_id}),
         (full.alpha, full.bob, set(), {full.alpha.group_id}),

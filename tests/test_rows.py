@@ -5,9 +5,9 @@ from django.db.models import DateTimeField, Field
 from django.db.models.signals import post_save, pre_save
 
 from models_registry.models import ModelVersion, RegisteredModel
+from tenants.isolation.scope import acting_from, tenant_scope
 from tenants.models import AuditEvent, TenantOwned
-from tenants.rows import insert
-from tenants.scope import acting_from, tenant_scope
+from tenants.prepared import insert
 from tests.people import World
 from tests.sql import column
 

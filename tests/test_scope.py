@@ -10,9 +10,9 @@ from django.db import connection, transaction
 from django.db.models import Count
 
 from models_registry.models import RegisteredModel
-from tenants import people
+from tenants.identity import directory
+from tenants.isolation.scope import NotAMember, NoTenant, current_scope, member_scope, tenant_scope
 from tenants.models import Role, Tenant
-from tenants.scope import NotAMember, NoTenant, current_scope, member_scope, tenant_scope
 from tests.people import CANARY, World, committed, make_world
 
 #: Built at import, when nobody acts: each takes the scope of whoever runs it.
@@ -147,8 +147,8 @@ def test_a_removed_deactivated_or_expired_member_is_out_at_once(world: World) ->
     bob = world.bob.memberships.get()
     bob.expires_at = bob.created_at - timedelta(minutes=1)
     bob.save()
-    people.deactivate_user(world.mia)
-    people.remove_member(world.carol.memberships.get())
+    directory.deactivate_user(world.mia)
+    directory.remove_member(world.carol.memberships.get())
     for person in (world.bob, world.mia, world.carol):
         with pytest.raises(NotAMember), member_scope(person, "team_alpha"):
             raise AssertionError("not reached")

@@ -184,7 +184,7 @@ def test_files_lie_in_the_data_folder_in_another_one_or_in_a_bucket(tmp_path: Pa
         AWS_ACCESS_KEY_ID="somebody",
         AWS_SECRET_ACCESS_KEY_FILE=str(key),
     )["STORAGES"]["artifacts"]
-    assert bucket["BACKEND"] == "models_registry.buckets.BucketStorage"
+    assert bucket["BACKEND"] == "models_registry.files.s3_store.BucketStorage"
     assert bucket["OPTIONS"] == {
         "bucket_name": "models.example",
         "location": "some/prefix",

@@ -9,8 +9,8 @@ from django.urls import reverse
 
 from models_registry.models import RegisteredModel
 from tenants.access import share
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, User
-from tenants.scope import tenant_scope
 from tests.people import World
 
 As = Callable[[User | None], Client]

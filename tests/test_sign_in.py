@@ -9,7 +9,7 @@ import pytest
 from django.test import Client, override_settings
 from django.urls import NoReverseMatch, reverse
 
-from tenants import people
+from tenants.identity import directory
 from tenants.models import AccountEvent, User
 from tests.answers import body, whole
 from tests.people import PASSWORD, World, make_user
@@ -91,7 +91,7 @@ STRANGERS = ("nobody", "nobody@example.com", "alice", "alice@example.com", "erin
 
 
 def _accounts_of_each_kind() -> None:
-    people.deactivate_user(make_user("erin"))
+    directory.deactivate_user(make_user("erin"))
     robo = make_user("robo")
     robo.set_unusable_password()
     robo.save()
@@ -234,7 +234,7 @@ def test_signing_out_ends_the_session_for_whoever_has_its_key(world: World) -> N
 
 
 def _deactivate(user: User) -> None:
-    people.deactivate_user(user)
+    directory.deactivate_user(user)
 
 
 def _new_password(user: User) -> None:
@@ -253,7 +253,7 @@ def test_sessions_end_at_the_next_request(world: World, end: Callable[[User], No
 
 
 def test_a_closed_account_does_not_get_in(world: World) -> None:
-    people.deactivate_user(world.bob)
+    directory.deactivate_user(world.bob)
     browser, answer = sign_in("bob", PASSWORD)
     assert (answer.status_code, answer["Location"]) == (302, "/inactive/")
     assert not is_signed_in(browser)

@@ -9,13 +9,14 @@ from django.conf import settings
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from tenants import people, robots
-from tenants.kubernetes import names, sync
-from tenants.kubernetes.bundle import Object, render, team_of
-from tenants.kubernetes.client import Answer, ApiError, OfficialClient
-from tenants.kubernetes.sync import sync_tenant
+from tenants.identity import directory, robots
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes import names
+from tenants.kubernetes.bundle.objects import Object, render, team_of
+from tenants.kubernetes.sync import sync
+from tenants.kubernetes.sync.client import Answer, ApiError, OfficialClient
+from tenants.kubernetes.sync.sync import sync_tenant
 from tenants.models import AuditEvent, NamespaceState, Role
-from tenants.scope import tenant_scope
 from tests.kubernetes_stage import LIMITED, NOBODY, VERSIONS, Stage, by_state
 from tests.people import make_user
 
@@ -241,7 +242,7 @@ def test_a_new_size_comes_into_the_cluster_without_a_culprit(stage: Stage) -> No
     stage.edit("ResourceQuota", "bh-compute", spec={"hard": {**hard, "count/pods": "1"}})
     stage.sync("enforce")
     stage.tenant.size, stage.tenant.custom_size = "custom", {"memory": 1024, "pods": 30}
-    people.update_tenant(stage.tenant)
+    directory.update_tenant(stage.tenant)
     state = stage.sync("observe")
     fields = entry(state, "ResourceQuota", "bh-compute")["fields"]
     assert {"field": ".spec.hard.pods"} in fields
@@ -546,19 +547,19 @@ def test_whoever_is_no_member_any_more_is_out_at_the_next_sync(
     roles = {"ann": Role.ADMIN, "mel": Role.MAINTAINER, "cid": Role.CONTRIBUTOR, "vic": Role.VIEWER}
     users = {name: make_user(name) for name in (*roles, "eve", "dan")}
     for name, role in roles.items():
-        people.add_member(stage.tenant, users[name], role)
+        directory.add_member(stage.tenant, users[name], role)
     soon = timezone.now() + timedelta(days=1)
-    people.add_member(stage.tenant, users["eve"], Role.ADMIN, expires_at=soon)
-    people.add_member(stage.tenant, users["dan"], Role.VIEWER)
+    directory.add_member(stage.tenant, users["eve"], Role.ADMIN, expires_at=soon)
+    directory.add_member(stage.tenant, users["dan"], Role.VIEWER)
     robots.create_robot(stage.tenant, "builder", Role.CONTRIBUTOR)
     stage.sync("enforce")
     assert subjects(stage, "admin") == ["oidc:ann", "oidc:eve"]
     assert subjects(stage, "editor") == ["oidc:cid", "oidc:mel"]
     assert subjects(stage, "viewer") == ["oidc:dan", "oidc:vic"]
-    people.remove_member(stage.tenant.memberships.get(user=users["mel"]))
-    people.change_role(stage.tenant.memberships.get(user=users["cid"]), Role.ADMIN)
+    directory.remove_member(stage.tenant.memberships.get(user=users["mel"]))
+    directory.change_role(stage.tenant.memberships.get(user=users["cid"]), Role.ADMIN)
     stage.tenant.memberships.filter(user=users["eve"]).update(expires_at=timezone.now())
-    people.deactivate_user(users["dan"])
+    directory.deactivate_user(users["dan"])
     state = stage.sync("enforce")
     assert len(by_state(state)["corrected"]) == 3
     assert subjects(stage, "admin") == ["oidc:ann", "oidc:cid"]
@@ -569,12 +570,12 @@ def test_whoever_is_no_member_any_more_is_out_at_the_next_sync(
 def test_a_suspended_team_has_its_namespace_emptied(stage: Stage) -> None:
     stage.sync("enforce")
     assert subjects(stage, "admin") == [f"bh:{stage.tenant.slug}:admin"]
-    people.suspend_tenant(stage.tenant)
+    directory.suspend_tenant(stage.tenant)
     assert stage.sync("enforce").state == State.IN_SYNC
     assert [subjects(stage, role) for role in names.CLUSTER_ROLES] == [[], [], []]
     assert stage.get("ResourceQuota", "bh-compute")["spec"]["hard"]["pods"] == "0"
     assert "egress" not in stage.get("NetworkPolicy", "bh-allow-dns")["spec"]
-    people.resume_tenant(stage.tenant)
+    directory.resume_tenant(stage.tenant)
     stage.sync("enforce")
     assert subjects(stage, "admin") == [f"bh:{stage.tenant.slug}:admin"]
 

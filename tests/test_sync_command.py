@@ -23,14 +23,14 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 from pytest_django.fixtures import Settings
 
-from tenants import people, robots
-from tenants.kubernetes import client
-from tenants.kubernetes.client import OfficialClient
-from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.sync import Mode, Order, sync_all
+from tenants.clusters import Cluster
+from tenants.identity import directory, robots
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes.sync import client
+from tenants.kubernetes.sync.client import OfficialClient
+from tenants.kubernetes.sync.sync import Mode, Order, sync_all
 from tenants.management.commands.sync_kubernetes import exit_code, pause_after
 from tenants.models import NamespaceState, Role, Tenant
-from tenants.scope import tenant_scope
 from tests.kubernetes_stage import Stage, kubeconfig
 from tests.people import CANARY, World, committed, make_user, make_world
 
@@ -383,10 +383,10 @@ def groups(*words: str) -> str:
 def test_the_groups_are_the_members_of_this_moment(world: World) -> None:
     robots.create_robot(world.alpha, "builder", Role.MAINTAINER)
     gone = make_user("gone")
-    people.add_member(world.alpha, gone, Role.VIEWER)
-    people.deactivate_user(gone)
+    directory.add_member(world.alpha, gone, Role.VIEWER)
+    directory.deactivate_user(gone)
     soon = timezone.now() + timedelta(hours=1)
-    people.add_member(world.alpha, world.charlie, Role.ADMIN, expires_at=soon)
+    directory.add_member(world.alpha, world.charlie, Role.ADMIN, expires_at=soon)
     assert groups("--tenant", "team_alpha").splitlines() == [
         "bh:team_alpha:viewer: bob",
         "bh:team_alpha:editor: carol, mia",
@@ -405,7 +405,7 @@ def test_the_groups_are_the_members_of_this_moment(world: World) -> None:
 
 
 def test_a_suspended_teams_groups_are_empty(world: World) -> None:
-    people.suspend_tenant(world.gamma)
+    directory.suspend_tenant(world.gamma)
     assert set(map(tuple, json.loads(groups("--json", "--tenant", "team_gamma")).values())) == {()}
     with pytest.raises(CommandError, match="There is no team team_omega"):
         groups("--tenant", "team_omega")

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from tenants.kubernetes import cluster_wide, output
-from tenants.kubernetes.bundle import render, team_of
-from tenants.kubernetes.installation import Cluster
+from tenants.clusters import Cluster
+from tenants.identity.directory import create_tenant, suspend_tenant
+from tenants.kubernetes.bundle import cluster_wide, writers
+from tenants.kubernetes.bundle.objects import render, team_of
 from tenants.models import Tenant
-from tenants.people import create_tenant, suspend_tenant
 from tests.certificates import Authority
 from tests.people import CANARY, World, committed
 from tests.test_bundle import HERE, TEAM
@@ -231,7 +231,7 @@ def own_file(file: Path) -> None:
 
 def a_link(file: Path) -> None:
     target = file.parent / "target.yaml"
-    target.write_text(f"{output.MARK}\n")
+    target.write_text(f"{writers.MARK}\n")
     file.symlink_to(target)
 
 
@@ -392,10 +392,10 @@ def test_applications_of_two_clusters_have_different_names(world: World) -> None
 @given(st.text(max_size=30))
 def test_a_repository_gives_argo_cd_no_instructions(url: str) -> None:
     try:
-        repository = output.Repository(url)
+        repository = writers.Repository(url)
     except ValueError:
         return
-    text = output.argocd_files("default", repository)["clusters/default/argocd.yaml"]
+    text = writers.argocd_files("default", repository)["clusters/default/argocd.yaml"]
     assert objects(text)[0]["spec"]["source"]["repoURL"] == url
     assert not set("{}") & set(url)
 
@@ -404,17 +404,17 @@ def test_a_repository_gives_argo_cd_no_instructions(url: str) -> None:
 
 
 def test_a_zip_holds_the_files_and_is_the_same_each_time() -> None:
-    files = output.kustomize_files(TEAM, HERE, "default")
-    made = output.zip_of(files)
-    assert made == output.zip_of(dict(reversed(files.items())))
+    files = writers.kustomize_files(TEAM, HERE, "default")
+    made = writers.zip_of(files)
+    assert made == writers.zip_of(dict(reversed(files.items())))
     with zipfile.ZipFile(io.BytesIO(made)) as archived:
         assert archived.namelist() == sorted(files)
         for entry in archived.infolist():
             assert archived.read(entry).decode() == files[entry.filename]
             assert entry.date_time == (1980, 1, 1, 0, 0, 0)
             assert entry.external_attr >> 16 == 0o100644
-    other = output.kustomize_files(replace(TEAM, id=UUID(int=1)), HERE, "default")
-    assert output.zip_of(other) != made
+    other = writers.kustomize_files(replace(TEAM, id=UUID(int=1)), HERE, "default")
+    assert writers.zip_of(other) != made
 
 
 def test_the_same_teams_always_give_the_same_bytes(world: World) -> None:

@@ -12,9 +12,9 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from tenants import people, robots, tokens
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import ApiToken, AuditEvent, Membership, Role, User
-from tenants.scope import tenant_scope, token_scope
 from tests.answers import whole
 from tests.pages import Page
 from tests.people import CANARY, HOSTILE_NAMES, World
@@ -88,7 +88,7 @@ def test_everybody_makes_sees_and_revokes_their_own(world: World, as_: As, perso
 
 
 def test_a_token_may_be_for_any_of_ones_teams(world: World, as_: As) -> None:
-    people.add_member(world.gamma, world.bob, Role.VIEWER)
+    directory.add_member(world.gamma, world.bob, Role.VIEWER)
     browser = as_(world.bob)
     browser.post(TOKENS, asked(browser, TOKENS, name="free", team="any", scope="read"))
     browser.post(
@@ -261,7 +261,7 @@ def test_a_token_that_expires_soon_is_pointed_out(world: World, as_: As) -> None
 
 def test_a_suspended_teams_members_still_end_their_tokens(world: World, as_: As) -> None:
     token, _ = tokens.create_token(world.bob, "x", scope="write", tenant=world.alpha)
-    people.suspend_tenant(world.alpha)
+    directory.suspend_tenant(world.alpha)
     browser = as_(world.bob)
     assert browser.post(f"{TOKENS}{token.pk}/revoke/").status_code == 302
     assert not ApiToken.objects.living().exists()
@@ -361,17 +361,17 @@ def test_a_robot_is_never_made_an_admin_by_page(world: World, as_: As) -> None:
 
 
 def test_a_robots_maker_who_is_out_is_pointed_out(world: World, as_: As) -> None:
-    people.add_member(world.alpha, world.charlie, Role.ADMIN)
+    directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     robot = robots.create_robot(world.alpha, "ci", Role.VIEWER, world.charlie)
     robots.rotate_token(robot, scope="read", days=30, actor=world.charlie)
     assert "opens nothing" not in page_of(as_(world.alice).get(ROBOTS)).text
-    people.deactivate_user(world.charlie)
+    directory.deactivate_user(world.charlie)
     assert "opens nothing" in page_of(as_(world.alice).get(ROBOTS)).text
 
 
 def test_removing_a_member_says_what_ends_with_it(world: World, as_: As) -> None:
     """L21: the tokens for the team, and what was made for its robots."""
-    people.add_member(world.alpha, world.charlie, Role.ADMIN)
+    directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     robot = robots.create_robot(world.alpha, "ci", Role.VIEWER, world.charlie)
     robots.rotate_token(robot, scope="read", days=30, actor=world.charlie)
     tokens.create_token(world.charlie, "own", scope="read", tenant=world.alpha)

@@ -7,9 +7,9 @@ from django.db import connection
 from django.utils import timezone
 
 from models_registry.models import RegisteredModel
-from tenants import people, rls, tokens
-from tenants.models import ApiToken, Membership, User
-from tenants.scope import (
+from tenants.identity import directory, tokens
+from tenants.isolation import rls
+from tenants.isolation.scope import (
     BadToken,
     ContradictsToken,
     Credential,
@@ -20,6 +20,7 @@ from tenants.scope import (
     scope_or_none,
     token_scope,
 )
+from tenants.models import ApiToken, Membership, User
 from tests.api import make_token
 from tests.people import World, committed, make_world
 from tests.sql import column
@@ -73,7 +74,7 @@ def test_a_team_of_others_and_one_that_is_not_there_are_refused_alike(world: Wor
 
 
 def test_one_of_several_teams_must_be_named(world: World) -> None:
-    people.add_member(world.alpha, world.gina, "viewer")
+    directory.add_member(world.alpha, world.gina, "viewer")
     secret = make_token(world.gina)
     credential = tokens.credential(secret)
     assert credential is not None
@@ -85,7 +86,7 @@ def test_one_of_several_teams_must_be_named(world: World) -> None:
 
 
 def test_a_bound_token_opens_its_own_team_alone(world: World) -> None:
-    people.add_member(world.alpha, world.gina, "viewer")
+    directory.add_member(world.alpha, world.gina, "viewer")
     secret = make_token(world.gina, tenant=world.gamma)
     assert opened(secret).slug == "team_gamma"
     refused(secret, ContradictsToken, "team_alpha")
@@ -107,7 +108,7 @@ def test_what_is_over_opens_nothing(world: World) -> None:
     refused(good, BadToken)
     membership.delete()
     refused(good, BadToken, "team_gamma")
-    people.deactivate_user(world.alice)
+    directory.deactivate_user(world.alice)
     refused(make_token(world.alice), BadToken)
 
 
@@ -124,7 +125,7 @@ def test_a_token_ends_when_its_maker_leaves(world: World) -> None:
     Membership.objects.create(tenant=world.gamma, user=robot, role="viewer")
     secret = make_token(robot, created_by=world.gina)
     assert opened(secret).actor_label == "robo"
-    people.remove_member(Membership.objects.get(user=world.gina))
+    directory.remove_member(Membership.objects.get(user=world.gina))
     refused(secret, BadToken)
 
 

@@ -16,9 +16,8 @@ from django.utils import timezone
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
-from tenants import people, robots, tokens
-from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role, Tenant, User
-from tenants.scope import (
+from tenants.identity import directory, robots, tokens
+from tenants.isolation.scope import (
     BadToken,
     NotAMember,
     Scope,
@@ -26,6 +25,7 @@ from tenants.scope import (
     tenant_scope,
     token_scope,
 )
+from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role, Tenant, User
 from tests.answers import whole
 from tests.people import PASSWORD, World, committed, make_user, make_world
 from tests.sql import column
@@ -148,7 +148,7 @@ def test_nobody_makes_a_token_for_somebody_else_or_for_a_team_of_others(world: W
     Membership.objects.filter(user=world.gina).update(expires_at=timezone.now())
     with pytest.raises(ValidationError):
         tokens.create_token(world.gina, "x", scope="read", tenant=world.gamma, actor=world.gina)
-    people.deactivate_user(world.gina)
+    directory.deactivate_user(world.gina)
     with pytest.raises(ValidationError):
         tokens.create_token(world.gina, "x", scope="read")
     assert not ApiToken.objects.exists()
@@ -261,20 +261,20 @@ def test_events_name_the_token_and_never_its_secret(world: World) -> None:
 
 def test_a_removed_members_tokens_end_and_stay_ended(world: World) -> None:
     """L21, L22: those bound to the team; who comes back makes new ones."""
-    people.add_member(world.alpha, world.gina, Role.VIEWER)
+    directory.add_member(world.alpha, world.gina, Role.VIEWER)
     _, bound = tokens.create_token(world.gina, "bound", scope="read", tenant=world.gamma)
     _, elsewhere = tokens.create_token(world.gina, "elsewhere", scope="read", tenant=world.alpha)
     _, anywhere = tokens.create_token(world.gina, "anywhere", scope="read")
     _, hugos = tokens.create_token(world.hugo, "hugo's", scope="read", tenant=world.gamma)
     membership = world.gina.memberships.get(tenant=world.gamma)
-    people.remove_member(membership, world.hugo)
+    directory.remove_member(membership, world.hugo)
     assert is_dead(bound)
     assert opened(elsewhere).slug == opened(anywhere).slug == "team_alpha"
     assert opened(hugos).slug == "team_gamma"
     with pytest.raises(NotAMember):
         opened(anywhere, "team_gamma")
     assert token_events(world.gamma)[-1] == ("token.revoked", "hugo", "bound")
-    people.add_member(world.gamma, world.gina, Role.CONTRIBUTOR)
+    directory.add_member(world.gamma, world.gina, Role.CONTRIBUTOR)
     assert is_dead(bound)
     assert opened(anywhere, "team_gamma").role == "contributor"
 
@@ -285,7 +285,7 @@ def test_a_deactivated_persons_tokens_open_nothing_meanwhile(world: World) -> No
         tokens.create_token(world.gina, "x", scope="read", tenant=tenant)[1]
         for tenant in (None, world.gamma)
     ]
-    people.deactivate_user(world.gina)
+    directory.deactivate_user(world.gina)
     assert all(map(is_dead, made))
 
 
@@ -340,7 +340,7 @@ def test_a_robot_that_cannot_be_made_is_explained(
 def test_only_admins_of_the_team_make_robots(world: World) -> None:
     """L22: neither members of lower roles, nor other teams, nor the platform, nor a robot."""
     robot = robots.create_robot(world.alpha, "strong", Role.MAINTAINER, world.alice)
-    expired = people.add_member(world.alpha, world.charlie, Role.ADMIN)
+    expired = directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     Membership.objects.filter(pk=expired.pk).update(expires_at=timezone.now())
     for actor in (world.bob, world.carol, world.mia, world.hugo, world.dana, robot, world.charlie):
         with pytest.raises(PermissionDenied):
@@ -430,19 +430,19 @@ def test_a_robot_is_let_into_no_other_team_and_runs_nothing(world: World) -> Non
     robot = robots.create_robot(world.alpha, "ci", Role.MAINTAINER, world.alice)
     for tenant in (world.gamma, world.alpha):
         with pytest.raises(ValidationError, match="A robot belongs to the team") as caught:
-            people.add_member(tenant, robot, Role.VIEWER)
+            directory.add_member(tenant, robot, Role.VIEWER)
         assert caught.value.error_dict["user"][0].code == "robot"
     with pytest.raises(ValidationError, match="A robot belongs"):
-        people.create_tenant("team_omega", admin=robot)
+        directory.create_tenant("team_omega", admin=robot)
     membership = robot.memberships.get()
     with pytest.raises(ValidationError, match="maintainer at most"):
-        people.change_role(membership, Role.ADMIN, world.alice)
+        directory.change_role(membership, Role.ADMIN, world.alice)
     for flag in ("is_staff", "is_superuser"):
         with pytest.raises(IntegrityError), transaction.atomic():
             User.objects.filter(pk=robot.pk).update(**{flag: True})
     Membership.objects.filter(pk=membership.pk).update(role="admin")
     with pytest.raises(ValidationError, match="last admin"):
-        people.remove_member(world.alice.memberships.get())
+        directory.remove_member(world.alice.memberships.get())
 
 
 # --- a robot's token ends ------------------------------------------------------------------
@@ -480,7 +480,7 @@ def test_a_removed_robot_is_closed_and_its_name_is_another_robots(world: World) 
     assert again.pk != robot.pk
     assert (again.username, opened(new).user_id) == ("robot.team_alpha.ci", again.pk)
     assert is_dead(old)
-    people.set_active(robot, active=True)
+    directory.set_active(robot, active=True)
     assert is_dead(old)
     with pytest.raises(ValidationError):
         tokens.create_token(robot, "x", scope="read")
@@ -490,16 +490,16 @@ def test_a_removed_robot_is_closed_and_its_name_is_another_robots(world: World) 
 
 def test_a_robots_token_does_not_outlive_its_makers_membership(world: World) -> None:
     """L22: who was put out has seen the secret."""
-    maker = people.add_member(world.alpha, world.charlie, Role.ADMIN)
+    maker = directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     robot, secret = robot_with_token(world.alpha, world.charlie)
     _, kept = robot_with_token(world.alpha, world.alice, name="kept")
     _, system = robot_with_token(world.alpha, None, name="system")
-    people.remove_member(maker, world.alice)
+    directory.remove_member(maker, world.alice)
     assert is_dead(secret)
     assert token_events(world.alpha)[-1] == ("token.revoked", "alice", "ci")
     assert {opened(s).slug for s in (kept, system)} == {"team_alpha"}
     # Back in, what was made before stays ended.
-    people.add_member(world.alpha, world.charlie, Role.ADMIN)
+    directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     assert is_dead(secret)
     _, again = robots.rotate_token(robot, scope="read", days=1, actor=world.charlie)
     opened(again)
@@ -507,16 +507,16 @@ def test_a_robots_token_does_not_outlive_its_makers_membership(world: World) -> 
 
 def test_a_robots_token_does_not_give_its_maker_more_than_the_role(world: World) -> None:
     """L22: an admin who becomes a viewer would go on as a maintainer, through the robot."""
-    maker = people.add_member(world.alpha, world.charlie, Role.ADMIN)
+    maker = directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     _, strong = robot_with_token(world.alpha, world.charlie, Role.MAINTAINER, "strong")
     weak, weakly = robot_with_token(world.alpha, world.charlie, Role.CONTRIBUTOR, "weak")
-    people.change_role(maker, Role.MAINTAINER, world.alice)
+    directory.change_role(maker, Role.MAINTAINER, world.alice)
     opened(strong)
-    people.change_role(maker, Role.CONTRIBUTOR, world.alice)
+    directory.change_role(maker, Role.CONTRIBUTOR, world.alice)
     assert is_dead(strong)
     opened(weakly)
     # Nor when the robot rises above its maker.
-    people.change_role(weak.memberships.get(), Role.MAINTAINER, world.alice)
+    directory.change_role(weak.memberships.get(), Role.MAINTAINER, world.alice)
     assert is_dead(weakly)
     assert token_events(world.alpha)[-2:] == [
         ("robot.role_changed", "alice", "weak"),
@@ -546,10 +546,10 @@ def test_tokens_and_robots_made_at_the_same_time() -> None:
     # A member who is put out while making a token keeps none that a return would revive.
     for turn in range(5):
         erin = make_user(f"erin{turn}")
-        membership = people.add_member(world.gamma, erin, Role.VIEWER)
+        membership = directory.add_member(world.gamma, erin, Role.VIEWER)
         at_once(
             partial(tokens.create_token, erin, "late", scope="read", tenant=world.gamma),
-            partial(people.remove_member, membership, world.hugo),
+            partial(directory.remove_member, membership, world.hugo),
         )
         assert not ApiToken.objects.living().filter(user=erin).exists()
 
@@ -577,7 +577,7 @@ def test_a_member_is_put_out_while_a_token_of_theirs_writes() -> None:
 
     def put_out() -> None:
         assert written.wait(30)
-        people.remove_member(membership, world.hugo)
+        directory.remove_member(membership, world.hugo)
 
     assert at_once(write, put_out) == [None, None]
     assert is_dead(secret)

@@ -5,11 +5,11 @@ from uuid import UUID
 
 import pytest
 
-from tenants.kubernetes import cluster_wide
-from tenants.kubernetes.bundle import Team, render
-from tenants.kubernetes.findings import RESOURCES
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.sizes import SIZES
+from tenants.clusters import Installation
+from tenants.kubernetes.bundle import cluster_wide
+from tenants.kubernetes.bundle.objects import Team, render
+from tenants.kubernetes.pages.findings import RESOURCES
+from tenants.sizes import SIZES
 
 HERE = Installation()
 TEAM = Team("team_alpha", UUID(int=1), "Alpha", "bh-team-alpha", SIZES["small"])

@@ -10,13 +10,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from models_registry import registry, workload_models
+from models_registry import pod_models, registry
 from models_registry.models import ModelVersion, RegisteredModel
-from models_registry.workload_models import QUOTED, judge
+from models_registry.pod_models import QUOTED, judge
 from tenants.access import share, unshare
+from tenants.isolation.scope import member_scope, read_in_scope, tenant_scope
 from tenants.kubernetes import workloads
 from tenants.kubernetes.workloads import MOST_REFERENCES, Reference, judged, references_of
-from tenants.scope import member_scope, read_in_scope, tenant_scope
 from tests.people import CANARY, HOSTILE_NAMES, World
 
 UNKNOWN = "{} is not registered for this namespace."
@@ -266,7 +266,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         sent.append(statement)
         return read_in_scope(statement, values)
 
-    monkeypatch.setattr(workload_models, "read_in_scope", counted)
+    monkeypatch.setattr(pod_models, "read_in_scope", counted)
     return sent
 
 

@@ -8,9 +8,9 @@ from django.conf import settings
 from django.db import migrations, models
 
 import models_registry.validators
+import tenants.isolation.scope
 import tenants.models
-import tenants.scope
-from tenants.rls import GranteeRead, IsolateByTenant, MakeGranted, SameTenant, SharedRead
+from tenants.isolation.rls import GranteeRead, IsolateByTenant, MakeGranted, SameTenant, SharedRead
 
 MODELS = "models_registry_registeredmodel"
 VERSIONS = "models_registry_modelversion"
@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -158,7 +158,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -206,7 +206,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -262,7 +262,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -300,7 +300,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -356,7 +356,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",

@@ -7,9 +7,9 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
+import tenants.isolation.scope
 import tenants.models
-import tenants.scope
-from tenants.rls import IsolateByTenant, SameTenant
+from tenants.isolation.rls import IsolateByTenant, SameTenant
 
 VERSIONS = "models_registry_modelversion"
 BLOBS = "models_registry_blob"
@@ -70,7 +70,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -102,7 +102,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -161,7 +161,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -211,7 +211,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from tenants.kubernetes.admission import admission
-from tenants.kubernetes.webhook import PATH
+from tenants.kubernetes.bundle.webhook import PATH
 
 handler400 = "bulkhead.errors.plain_bad_request"
 handler404 = "bulkhead.errors.plain_not_found"

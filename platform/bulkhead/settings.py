@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from bulkhead import env
-from tenants.kubernetes.installation import Installation, read_clusters
+from tenants.clusters import Installation, read_clusters
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
@@ -62,7 +62,7 @@ def database(variable: str, url: str) -> dict[str, Any]:
 def artifacts_storage(where: str) -> dict[str, Any]:
     """Return Django's description of the store of files: a folder of ours, one named, a bucket."""
     if where.startswith("s3://"):
-        return {"BACKEND": "models_registry.buckets.BucketStorage", "OPTIONS": bucket(where)}
+        return {"BACKEND": "models_registry.files.s3_store.BucketStorage", "OPTIONS": bucket(where)}
     if not where:
         folder = DATA_DIR / "artifacts"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def artifacts_storage(where: str) -> dict[str, Any]:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise ImproperlyConfigured(f"BULKHEAD_STORAGE: {folder} cannot be written to.")
     return {
-        "BACKEND": "models_registry.stores.FolderStorage",
+        "BACKEND": "models_registry.files.folder_store.FolderStorage",
         "OPTIONS": {"location": str(folder)},
     }
 
@@ -166,7 +166,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "bulkhead.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "models_registry.api.ApiMiddleware",  # answers the API; nothing below is asked for it
+    "tenants.api.ApiMiddleware",  # answers the API; nothing below is asked for it
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "bulkhead.middleware.NoStoreMiddleware",
@@ -220,7 +220,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 
-ACCOUNT_ADAPTER = "tenants.accounts.AccountAdapter"
+ACCOUNT_ADAPTER = "tenants.identity.sign_in.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"

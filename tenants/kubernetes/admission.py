@@ -29,8 +29,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from tenants.access import public
-from tenants.kubernetes.bundle import Object
-from tenants.kubernetes.drift import clean
+from tenants.isolation.scope import NobodysNamespace, namespace_scope
+from tenants.kubernetes.bundle.objects import Object
+from tenants.kubernetes.sync.drift import clean
 from tenants.kubernetes.workloads import (
     Path,
     Problem,
@@ -39,7 +40,6 @@ from tenants.kubernetes.workloads import (
     judged,
     references_of,
 )
-from tenants.scope import NobodysNamespace, namespace_scope
 
 logger = logging.getLogger("bulkhead.admission")
 

@@ -11,9 +11,9 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
+import tenants.isolation.scope
 import tenants.models
-import tenants.scope
-from tenants.rls import IsolateByTenant
+from tenants.isolation.rls import IsolateByTenant
 
 # A slug is an address that others have written down; a changed one could be taken by another team.
 SLUG_NEVER_CHANGES = """
@@ -318,7 +318,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",

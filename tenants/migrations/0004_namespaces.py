@@ -7,9 +7,9 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-import tenants.kubernetes.sizes
-import tenants.scope
-from tenants.rls import IsolateByTenant
+import tenants.isolation.scope
+import tenants.sizes
+from tenants.isolation.rls import IsolateByTenant
 
 # Whoever holds objects in a cluster is found by this name; a changed one would be another team's.
 NAMESPACE_NEVER_CHANGES = """
@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                     "tenant",
                     models.ForeignKey(
                         db_index=False,
-                        default=tenants.scope.current_tenant_id,
+                        default=tenants.isolation.scope.current_tenant_id,
                         editable=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -123,7 +123,7 @@ class Migration(migrations.Migration):
             model_name="tenant",
             name="custom_size",
             field=models.JSONField(
-                blank=True, default=dict, validators=[tenants.kubernetes.sizes.check_custom]
+                blank=True, default=dict, validators=[tenants.sizes.check_custom]
             ),
         ),
         migrations.AddField(

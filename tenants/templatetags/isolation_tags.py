@@ -6,15 +6,15 @@ from django import template
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from tenants.kubernetes import network_picture
+from tenants.kubernetes.pages import network
 
 register = template.Library()
 
 
 @register.filter
-def drawn(picture: network_picture.Picture) -> SafeString:
+def drawn(picture: network.Picture) -> SafeString:
     """Draw who may talk to whom."""
-    return network_picture.draw(picture)
+    return network.draw(picture)
 
 
 BAR_WIDTH, BAR_HEIGHT = 600, 20

@@ -51,8 +51,8 @@ def browser(username: str) -> tuple[Any, Client]:
 def pages(person: Any) -> dict[str, dict[str, list[str]]]:
     """Return for each team of ``person`` its models page and the pages of some of its models."""
     from models_registry.models import RegisteredModel
+    from tenants.isolation.scope import tenant_scope
     from tenants.models import Tenant
-    from tenants.scope import tenant_scope
 
     found = {}
     for tenant in Tenant.objects.filter(memberships__user=person):
@@ -67,7 +67,7 @@ def pages(person: Any) -> dict[str, dict[str, list[str]]]:
 
 def sign_in() -> dict[str, Any]:
     """Open a session; return its cookie and the pages to look at."""
-    from models_registry.generating import MEMBER
+    from models_registry.demo.generate import MEMBER
 
     person, client = browser(MEMBER)
     name = settings.SESSION_COOKIE_NAME
@@ -91,12 +91,12 @@ def statements(client: Client, path: str) -> list[str]:
 
 def queries() -> dict[str, list[int]]:
     """Count the queries of each page, for 2 models of 2 versions and for 20 models of 20."""
-    from models_registry import generating
+    from models_registry.demo import generate
 
     counts: dict[str, list[int]] = {"models": [], "model": []}
     for rows in (2, 20):
         member = f"rows-of-{rows}"
-        list(generating.generate(1, rows, rows, prefix=f"rows-{rows}", member=member))
+        list(generate.generate(1, rows, rows, prefix=f"rows-{rows}", member=member))
         person, client = browser(member)
         for team in pages(person).values():
             for page, paths in team.items():
@@ -112,7 +112,7 @@ def walls() -> dict[str, dict[str, float]]:
     would write. What differs is who sends them, whether row security applies to them, and the
     settings that it reads. On both sides the membership is proven first.
     """
-    from models_registry.generating import MEMBER
+    from models_registry.demo.generate import MEMBER
 
     person, client = browser(MEMBER)
     bare, guarded = connect("owner"), connect("default")
@@ -135,7 +135,7 @@ def walls() -> dict[str, dict[str, float]]:
 
 def switch(word: str) -> None:
     """Let row security hold the owner too, or (``NO FORCE``) all but the owner."""
-    from models_registry.generating import TABLES
+    from models_registry.demo.generate import TABLES
 
     with connections["owner"].cursor() as owner:
         for model in TABLES:
@@ -187,8 +187,8 @@ def _compare(
 
 def fill_team(models: str) -> dict[str, str]:
     """Give the team so many models, and take away what an earlier run has made; return a token."""
-    from models_registry import generating
-    from tenants.scope import SET, tenant_scope
+    from models_registry.demo import generate
+    from tenants.isolation.scope import SET, tenant_scope
 
     tenant, person = _team()
     values = contents.parameters(contents.names(int(models))) | {"tenant": tenant.pk}
@@ -198,7 +198,7 @@ def fill_team(models: str) -> dict[str, str]:
             owner.execute(statement, values)
     with tenant_scope(tenant), connection.cursor() as cursor:
         cursor.execute(contents.FILL_BULKHEAD, values)
-    generating.tidy()
+    generate.tidy()
     return {"token": _token(person, tenant)}
 
 
@@ -210,19 +210,19 @@ def team_token() -> dict[str, str]:
 
 def _team() -> tuple[Any, Any]:
     """Return the team and its contributor, made where they are missing."""
-    from tenants import people
+    from tenants.identity import directory
     from tenants.models import Tenant, User
 
-    tenant = Tenant.objects.filter(slug=TEAM).first() or people.create_tenant(TEAM)
+    tenant = Tenant.objects.filter(slug=TEAM).first() or directory.create_tenant(TEAM)
     person, is_new = User.objects.get_or_create(username=CONTRIBUTOR)
     if is_new:
-        people.add_member(tenant, person, "contributor")
+        directory.add_member(tenant, person, "contributor")
     return tenant, person
 
 
 def _token(person: Any, tenant: Any) -> str:
     """Make a token as the verbs do; what signs it is another secret at each run."""
-    from tenants import tokens
+    from tenants.identity import tokens
     from tenants.models import ApiToken
 
     secret = tokens.new_secret("write")

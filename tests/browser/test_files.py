@@ -12,7 +12,7 @@ from pytest_django.live_server_helper import LiveServer
 from models_registry import registry
 from models_registry.models import ArtifactFile, ModelVersion, RegisteredModel, Upload
 from models_registry.queries import usage_of
-from tenants.scope import tenant_scope
+from tenants.isolation.scope import tenant_scope
 from tests.browser.conftest import Watch, accessibility_faults
 from tests.people import FILES, PASSWORD, World, give_files
 

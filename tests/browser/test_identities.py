@@ -10,7 +10,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from models_registry import registry
 from models_registry.models import ModelVersion
-from tenants.scope import tenant_scope
+from tenants.isolation.scope import tenant_scope
 from tests.browser.conftest import accessibility_faults
 from tests.issuers import refused_identity
 from tests.people import World

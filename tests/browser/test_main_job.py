@@ -11,7 +11,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
-from tenants.scope import tenant_scope
+from tenants.isolation.scope import tenant_scope
 from tests.browser.conftest import Watch, accessibility_faults
 from tests.people import HOSTILE_NAMES, PASSWORD, World
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from tenants import robots, tokens
+from tenants.identity import robots, tokens
 from tenants.models import ApiToken, Role
 from tests.browser.conftest import Watch, accessibility_faults
 from tests.people import HOSTILE_NAMES, World

@@ -19,7 +19,7 @@ from typing import Any
 import urllib3
 import yaml
 
-from tenants.kubernetes.installation import Cluster
+from tenants.clusters import Cluster
 from tests.certificates import Authority
 
 SERVER, MANAGER, ETCD = "KUBE_APISERVER", "KUBE_CONTROLLER_MANAGER", "ETCD"

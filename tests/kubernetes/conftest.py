@@ -7,12 +7,12 @@ from uuid import uuid5
 
 import pytest
 
-from tenants.kubernetes import cluster_wide
-from tenants.kubernetes.bundle import Team, render
-from tenants.kubernetes.client import OfficialClient
-from tenants.kubernetes.installation import Installation
+from tenants.clusters import Installation
+from tenants.kubernetes.bundle import cluster_wide
+from tenants.kubernetes.bundle.objects import Team, render
 from tenants.kubernetes.names import namespace_of
-from tenants.kubernetes.sizes import SIZES
+from tenants.kubernetes.sync.client import OfficialClient
+from tenants.sizes import SIZES
 from tests.addresses import NOTHING
 from tests.kubernetes.cluster import (
     APPLY,

@@ -12,9 +12,9 @@ import pytest
 
 from models_registry import registry
 from models_registry.models import ModelVersion
-from tenants.kubernetes.installation import Installation
-from tenants.kubernetes.webhook import NAME, PATH, render_webhook
-from tenants.scope import tenant_scope
+from tenants.clusters import Installation
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes.bundle.webhook import NAME, PATH, render_webhook
 from tests.kubernetes.cluster import MERGE, LiveCluster
 from tests.listener import HOST, Listener, database_address, listening, tls
 from tests.people import World, committed, make_world

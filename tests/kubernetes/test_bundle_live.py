@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tenants.kubernetes.bundle import Team, render
-from tenants.kubernetes.client import ApiError, OfficialClient
-from tenants.kubernetes.cluster_wide import CONTROLLER as CONTROLLER_ROLE
+from tenants.kubernetes.bundle.cluster_wide import CONTROLLER as CONTROLLER_ROLE
+from tenants.kubernetes.bundle.objects import Team, render
+from tenants.kubernetes.sync.client import ApiError, OfficialClient
 from tests.kubernetes.cluster import CONTROLLER, LiveCluster
 from tests.kubernetes.conftest import HERE, team, wait_for_quota
 

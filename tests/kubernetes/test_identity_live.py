@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from tenants.kubernetes.bundle import Team
-from tenants.kubernetes.identity import verify
-from tenants.scope import BadToken, WorkloadCredential
+from tenants.identity.pod_tokens import verify
+from tenants.isolation.scope import BadToken, WorkloadCredential
+from tenants.kubernetes.bundle.objects import Team
 from tests.kubernetes.cluster import CONTROLLER, ISSUER, LiveCluster
 from tests.kubernetes.conftest import HERE
 

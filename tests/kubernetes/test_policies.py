@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import pytest
 
-from tenants.kubernetes.bundle import Object
+from tenants.kubernetes.bundle.objects import Object
 from tests.kubernetes.plugin import decide
 from tests.test_admission_policies import (
     ALLOWED,

@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tenants import people
-from tenants.kubernetes.client import OfficialClient
-from tenants.kubernetes.sync import sync_tenant
+from tenants.identity import directory
+from tenants.kubernetes.sync.client import OfficialClient
+from tenants.kubernetes.sync.sync import sync_tenant
 from tenants.models import NamespaceState
 from tests.kubernetes.cluster import CONTROLLER, LiveCluster
 from tests.kubernetes_stage import (
@@ -62,7 +62,7 @@ def ask(live: LiveCluster, exchange: Exchange) -> None:
 
 @committed
 def test_syncs_of_one_team_at_once_do_no_harm(live: LiveCluster) -> None:
-    where, tenant = live.known_as(CONTROLLER), people.create_tenant("at_once")
+    where, tenant = live.known_as(CONTROLLER), directory.create_tenant("at_once")
     api, admin = OfficialClient(where), OfficialClient(live.known_as(ADMIN))
     sync = partial(sync_tenant, tenant, api, where, "enforce")
     policy = ("networking.k8s.io/v1", "NetworkPolicy")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tenants.kubernetes.bundle import Team
-from tenants.kubernetes.webhook import NAME, PATH, render_webhook
+from tenants.kubernetes.bundle.objects import Team
+from tenants.kubernetes.bundle.webhook import NAME, PATH, render_webhook
 from tests.certificates import Authority
 from tests.kubernetes.cluster import APPLY, Answer, LiveCluster
 from tests.kubernetes.conftest import HERE

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tenants import people
-from tenants.kubernetes import client as client_module
-from tenants.kubernetes.bundle import Team
-from tenants.kubernetes.client import JSON, OfficialClient
-from tenants.kubernetes.sync import Mode, Order, sync_all
+from tenants.identity import directory
+from tenants.kubernetes.bundle.objects import Team
+from tenants.kubernetes.sync import client as client_module
+from tenants.kubernetes.sync.client import JSON, OfficialClient
+from tenants.kubernetes.sync.sync import Mode, Order, sync_all
 from tenants.models import NamespaceState, Tenant
 from tests.kubernetes.cluster import CONTROLLER, LiveCluster
 
@@ -31,7 +31,7 @@ def workload(tenant: Tenant, version: str, kind: str, spec: dict[str, Any]) -> d
 def teams(request: pytest.FixtureRequest, db: None, live: LiveCluster) -> list[Tenant]:
     """Two teams whose namespaces are there."""
     name = request.node.originalname.removeprefix("test_")[:30].rstrip("_")
-    made = [people.create_tenant(f"{name}_{number}") for number in (1, 2)]
+    made = [directory.create_tenant(f"{name}_{number}") for number in (1, 2)]
     assert {state.state for state in sync(live, *made)} == {State.IN_SYNC}
     return made
 

@@ -10,8 +10,8 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from models_registry.collecting import Collection, Garbage
-from models_registry.stores import StoreUnavailable
+from models_registry.files.folder_store import StoreUnavailable
+from models_registry.files.garbage import Collection, Garbage
 from tenants.models import Tenant
 
 REPORT_SECONDS = 5

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from models_registry.management import remote
-from models_registry.mlflow_remote import RemoteProblem
-from models_registry.moving import Exporter, without_a_place
+from models_registry.exchange import command
+from models_registry.exchange.mlflow_client import RemoteProblem
+from models_registry.exchange.steps import Exporter, without_a_place
 
 
 class Command(BaseCommand):
@@ -21,22 +21,22 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the server and the team."""
-        remote.add_arguments(parser)
+        command.add_arguments(parser)
         parser.add_argument("--team", metavar="SLUG", required=True, help="whose models")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Copy, and report."""
-        server = remote.server(options)
-        team = remote.team(options["team"])
+        server = command.server(options)
+        team = command.team(options["team"])
         exporter = Exporter(
             server, team, with_files=options["with_artifacts"], dry_run=options["dry_run"]
         )
         try:
             there = {model.name: model for model in server.models()}
         except RemoteProblem as problem:
-            raise remote.unusable(str(problem)) from None
+            raise command.unusable(str(problem)) from None
         names = exporter.names()
-        run = remote.Run(self, options)
+        run = command.Run(self, options)
         whole = run.follow(exporter.copy_all(names, there), len(names))
         others = sorted(there.keys() - set(names)) if whole else []
         run.end({server.url: others}, _notes(without_a_place(team)))

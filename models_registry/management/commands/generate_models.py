@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
-from models_registry import generating
-from models_registry.generating import Progress
+from models_registry.demo import generate
+from models_registry.demo.generate import Progress
 
 REPORT_SECONDS = 5
 
@@ -32,13 +32,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, and say on stderr how far it has come."""
         if options["delete"]:
-            self._follow("Deleted", generating.delete())
+            self._follow("Deleted", generate.delete())
             return
         counts = [options[name] for name in ("tenants", "models", "versions")]
         if counts[0] < 1 or min(counts) < 0:
             raise CommandError("Give at least one team, and no negative numbers.")
         try:
-            self._follow("Made", generating.generate(*counts))
+            self._follow("Made", generate.generate(*counts))
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
 

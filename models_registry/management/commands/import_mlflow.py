@@ -6,13 +6,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from models_registry.management import remote
-from models_registry.mlflow_remote import MlflowServer, Model, RemoteProblem
+from models_registry.exchange import command
+from models_registry.exchange.mlflow_client import MlflowServer, Model, RemoteProblem
+from models_registry.exchange.steps import Importer
+from models_registry.exchange.team_rules import ByRule, RulesProblem, parse_rules
 from models_registry.models import RegisteredModel
-from models_registry.moving import Importer
-from models_registry.moving_rules import ByRule, RulesProblem, parse_rules
+from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
-from tenants.scope import tenant_scope
 
 
 class Command(BaseCommand):
@@ -27,7 +27,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the server and the teams."""
-        remote.add_arguments(parser)
+        command.add_arguments(parser)
         whose = parser.add_mutually_exclusive_group(required=True)
         whose.add_argument("--team", metavar="SLUG", help="the team that gets all models")
         whose.add_argument(
@@ -39,24 +39,24 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Copy, and report."""
-        server = remote.server(options)
+        server = command.server(options)
         importer = Importer(
             server, with_files=options["with_artifacts"], dry_run=options["dry_run"]
         )
         team_of: Callable[[Model], Tenant | None]
         if options["map"] is None:
-            team = remote.team(options["team"])
+            team = command.team(options["team"])
             teams, team_of = [team], lambda model: team
         else:
             by_rule = _by_rule(server, options["map"])
             teams, team_of = list(by_rule.teams.values()), by_rule
         for tenant in teams:
-            remote.check_writable(tenant)
+            command.check_writable(tenant)
         try:
             models = server.models()
         except RemoteProblem as problem:
-            raise remote.unusable(str(problem)) from None
-        run = remote.Run(self, options)
+            raise command.unusable(str(problem)) from None
+        run = command.Run(self, options)
         if run.follow(importer.copy_all(models, team_of), len(models)):
             copied = {(report.team, report.name) for report in run.reports}
             run.end({team.slug: _others(team, copied) for team in teams})
@@ -68,11 +68,11 @@ def _by_rule(server: MlflowServer, name: str) -> ByRule:
     try:
         return ByRule(server, parse_rules(Path(name).read_text(encoding="utf-8")))
     except OSError as error:
-        raise remote.unusable(f"{name} cannot be read: {error.strerror}.") from None
+        raise command.unusable(f"{name} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise remote.unusable(f"{name} is not UTF-8 text: see byte {error.start + 1}.") from None
+        raise command.unusable(f"{name} is not UTF-8 text: see byte {error.start + 1}.") from None
     except RulesProblem as problem:
-        raise remote.unusable(f"{name}: {problem}") from None
+        raise command.unusable(f"{name}: {problem}") from None
 
 
 def _others(team: Tenant, copied: set[tuple[str, str]]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
-from models_registry import importing
+from models_registry.exchange import json_document
 
 
 class Command(BaseCommand):
@@ -29,15 +29,16 @@ class Command(BaseCommand):
         """Import, and report by team."""
         dry_run = options["dry_run"]
         try:
-            reports = importing.apply(importing.parse(read(options["file"])), dry_run=dry_run)
-        except importing.ImportProblem as problem:
+            document = json_document.parse(read(options["file"]))
+            reports = json_document.apply(document, dry_run=dry_run)
+        except json_document.ImportProblem as problem:
             raise CommandError(str(problem)) from None
         for report in reports:
             self.stdout.write(str(report))
             if dry_run or options["verbosity"] > 1:
                 for done, names in (("created", report.created), ("updated", report.updated)):
                     for name in names:
-                        self.stdout.write(f"  {done} {importing.printable(name)}")
+                        self.stdout.write(f"  {done} {json_document.printable(name)}")
         if dry_run:
             self.stdout.write("This was a dry run: nothing was changed.")
 

@@ -18,13 +18,14 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand
 from django.db import connection, transaction
 
-from models_registry import importing
+from models_registry.exchange import json_document
 from models_registry.models import RegisteredModel
-from tenants import audit, people
+from tenants import audit
 from tenants.access import share
-from tenants.kubernetes.sizes import SizeName
+from tenants.identity import directory
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AccountEvent, Membership, Role, Tenant, User
-from tenants.scope import tenant_scope
+from tenants.sizes import SizeName
 
 MODELS = Path(__file__).resolve().parents[2] / "demo" / "models.json"
 
@@ -120,7 +121,7 @@ def load(password: str) -> None:
             f"The demo would take over what is not the demo's: {', '.join(sorted(taken))}."
         )
     teams = {
-        slug: people.create_tenant(
+        slug: directory.create_tenant(
             slug, name, contact="demo@example.com", description=description, size=size
         )
         for slug, (name, description, size) in TEAMS.items()
@@ -129,8 +130,8 @@ def load(password: str) -> None:
     for username, (first, last, roles) in PEOPLE.items():
         user = make_account(username, first, last, secret)
         for slug, its_role in roles.items():
-            people.add_member(teams[slug], user, its_role)
-    importing.apply(importing.parse(MODELS.read_bytes()))
+            directory.add_member(teams[slug], user, its_role)
+    json_document.apply(json_document.parse(MODELS.read_bytes()))
     with tenant_scope(teams["team_gamma"], User.objects.get(username="hugo")):
         share(RegisteredModel.objects.get(name="model5"), with_tenant=teams["team_beta"])
 

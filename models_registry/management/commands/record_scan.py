@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from models_registry import registry
 from models_registry.models import ModelVersion
+from tenants.isolation.scope import tenant_scope
 from tenants.management import lookup
-from tenants.scope import tenant_scope
 
 
 class Command(BaseCommand):

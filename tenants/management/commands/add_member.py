@@ -13,7 +13,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
-from tenants import audit, people
+from tenants import audit
+from tenants.identity import directory
 from tenants.management import lookup
 from tenants.models import Role, User
 
@@ -52,7 +53,7 @@ class Command(BaseCommand):
             user = account(options["username"], options["email"], create=options["create"])
             if not user.is_active:
                 raise CommandError(f"The account {user.username} is deactivated.")
-            people.add_member(
+            directory.add_member(
                 tenant, user, options["role"], reason=options["reason"], expires_at=expires
             )
         except ValidationError as error:

@@ -12,10 +12,10 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
-from tenants.kubernetes import reports
-from tenants.kubernetes.manifests import FILES, Place, Unreadable
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes.manifests import reports
+from tenants.kubernetes.manifests.reader import FILES, Place, Unreadable
 from tenants.management import lookup
-from tenants.scope import tenant_scope
 
 #: The exit code where a file cannot be read or there is no such team; 1 is "an error was found".
 UNUSABLE = 2

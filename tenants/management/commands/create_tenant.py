@@ -5,9 +5,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandParser
 
-from tenants import people
-from tenants.kubernetes.sizes import SIZES, SizeName
+from tenants.identity import directory
 from tenants.management import lookup
+from tenants.sizes import SIZES, SizeName
 
 
 class Command(BaseCommand):
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         """Make the team, or say what is wrong with it."""
         admin = lookup.person(options["admin"]) if options["admin"] else None
         try:
-            tenant = people.create_tenant(
+            tenant = directory.create_tenant(
                 options["slug"],
                 options["name"],
                 contact=options["contact"],

@@ -7,7 +7,7 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
-from tenants import robots, tokens
+from tenants.identity import robots, tokens
 from tenants.management import lookup
 from tenants.models import ApiToken, User
 

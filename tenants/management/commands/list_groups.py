@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from tenants.kubernetes.bundle import team_of
+from tenants.kubernetes.bundle.objects import team_of
 from tenants.kubernetes.names import CLUSTER_ROLES, group
 from tenants.management import lookup
 from tenants.models import Tenant

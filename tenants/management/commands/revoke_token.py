@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
-from tenants import tokens
+from tenants.identity import tokens
 from tenants.models import ApiToken
 
 

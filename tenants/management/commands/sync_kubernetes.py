@@ -13,8 +13,8 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError
 
-from tenants.kubernetes.installation import Cluster
-from tenants.kubernetes.sync import Mode, Order, leave_broken_connection, sync_all
+from tenants.clusters import Cluster
+from tenants.kubernetes.sync.sync import Mode, Order, leave_broken_connection, sync_all
 from tenants.management import lookup
 from tenants.models import NamespaceState, Tenant
 

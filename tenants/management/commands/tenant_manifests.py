@@ -8,10 +8,10 @@ from django.conf import settings
 from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
-from tenants.kubernetes import output
-from tenants.kubernetes.bundle import Object, Team, team_of
-from tenants.kubernetes.manifests import shown
-from tenants.kubernetes.webhook import render_webhook
+from tenants.kubernetes.bundle import writers
+from tenants.kubernetes.bundle.objects import Object, Team, team_of
+from tenants.kubernetes.bundle.webhook import render_webhook
+from tenants.kubernetes.manifests.reader import shown
 from tenants.management import lookup
 from tenants.models import Tenant
 
@@ -81,7 +81,7 @@ class Command(BaseCommand):
         repository = self.repository(options)
         clusters = self.clusters(options["cluster"])
         teams = self.teams(options["slugs"], everybody=options["all"])
-        writers = options["writer"] or ([output.ARGO_CD] if repository else [])
+        writing = options["writer"] or ([writers.ARGO_CD] if repository else [])
         also = self.webhook(options["webhook_ca"], options["webhook_url"])
         once = options["cluster_wide"] or options["kustomize"]
         if not once and (options["writer"] or also):
@@ -89,20 +89,20 @@ class Command(BaseCommand):
         if options["kustomize"]:
             files: dict[str, str] = {}
             for cluster in clusters:
-                files |= output.cluster_wide_files(settings.KUBERNETES, cluster, writers, also)
+                files |= writers.cluster_wide_files(settings.KUBERNETES, cluster, writing, also)
                 for team in teams:
-                    files |= output.kustomize_files(team, settings.KUBERNETES, cluster)
+                    files |= writers.kustomize_files(team, settings.KUBERNETES, cluster)
                 if repository:
-                    files |= output.argocd_files(cluster, repository)
+                    files |= writers.argocd_files(cluster, repository)
             self.write(options["kustomize"], files, clusters)
             return
         texts = []
         if options["cluster_wide"]:
-            texts.append(output.cluster_wide_yaml(settings.KUBERNETES, writers, also))
-        texts += [output.bundle_yaml(team, settings.KUBERNETES) for team in teams]
+            texts.append(writers.cluster_wide_yaml(settings.KUBERNETES, writing, also))
+        texts += [writers.bundle_yaml(team, settings.KUBERNETES) for team in teams]
         if repository:
             for cluster in clusters:
-                texts += output.argocd_files(cluster, repository).values()
+                texts += writers.argocd_files(cluster, repository).values()
         if not texts:
             raise CommandError("Name a team, or use --all, --cluster-wide or --argocd.")
         self.stdout.write("".join(texts), ending="")
@@ -124,7 +124,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no cluster {only}, but {', '.join(known)}.")
         return [only]
 
-    def repository(self, options: dict[str, Any]) -> output.Repository | None:
+    def repository(self, options: dict[str, Any]) -> writers.Repository | None:
         """Return where Argo CD finds the folders, None if nothing is for it."""
         names = {"repo": "url", "path": "folder"}
         given = {
@@ -139,7 +139,7 @@ class Command(BaseCommand):
         if "url" not in given:
             raise CommandError("--argocd needs --repo, the repository that Argo CD reads.")
         try:
-            return output.Repository(**given)
+            return writers.Repository(**given)
         except ValueError as error:
             raise CommandError(str(error)) from None
 
@@ -160,8 +160,8 @@ class Command(BaseCommand):
     def write(self, folder: Path, files: dict[str, str], clusters: list[str]) -> None:
         """Write the files that have changed and say which; name folders of teams that are gone."""
         try:
-            changed = output.write_files(folder, files)
-        except output.NotOurs as error:
+            changed = writers.write_files(folder, files)
+        except writers.NotOurs as error:
             raise CommandError(f"{error} is not Bulkhead's; nothing was written.") from None
         except OSError as error:
             raise CommandError(f"Cannot write to {folder}: {error}") from None
@@ -172,5 +172,5 @@ class Command(BaseCommand):
             say("Nothing has changed.")
         slugs = Tenant.objects.values_list("slug", flat=True)
         for cluster in clusters:
-            for path in output.left_behind(folder, cluster, slugs):
+            for path in writers.left_behind(folder, cluster, slugs):
                 say(f"left {shown(path)}: there is no such team")

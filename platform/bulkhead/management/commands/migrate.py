@@ -6,7 +6,7 @@ from django.core.management import call_command
 from django.core.management.commands import migrate
 from django.db import connections
 
-from bulkhead.grants import grant_to_web_role
+from bulkhead.database_rights import grant_to_web_role
 
 
 class Command(migrate.Command):

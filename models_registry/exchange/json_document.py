@@ -1,0 +1,554 @@
+"""Importing models from JSON, and writing them out in the same form.
+
+A document is understood as a whole before anything is written: ``parse`` returns a plan, or
+raises ImportProblem with the place inside the document. ``apply`` then carries the plan out in
+one transaction, through the registry's verbs and in a scope for each team. What the document
+does not mention is left as it is, so importing it again changes nothing.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+
+from models_registry import registry, validators
+from models_registry.models import ModelVersion, RegisteredModel
+from tenants.isolation.scope import tenant_scope
+from tenants.models import SLUG, Membership, Tenant, User
+
+#: How many models are compared with what is there at a time.
+CHUNK = 100
+
+PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class ImportProblem(Exception):
+    """The document cannot be imported, and nothing was; the message says where and why."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(printable(f"{path}: {message}" if path else message))
+
+
+def printable(text: str) -> str:
+    """Return ``text`` in one line that does nothing to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# --- the plan ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlannedVersion:
+    """A version by its number; ``fields`` are those that the document gives."""
+
+    path: str
+    number: int
+    fields: dict[str, Any]
+    creator: str | None = None
+    created_at: datetime | None = None
+    #: Why it is recalled, and what a scanner found that blocks it; None for a document without.
+    recalled: str | None = None
+    blocked: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model by its name; ``fields`` are those that the document gives, ``owner`` a user name."""
+
+    path: str
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+    archived: bool | None = None
+    versions: tuple[PlannedVersion, ...] = ()
+    aliases: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlannedTeam:
+    """A team's models, in the document's order."""
+
+    path: str
+    slug: str
+    models: tuple[PlannedModel, ...]
+
+
+Plan = tuple[PlannedTeam, ...]
+
+
+def parse(document: str | bytes) -> Plan:
+    """Understand a JSON document, or raise ImportProblem.
+
+    Each team has a list of models, or an object with a list ``models``; a model is a name, or an
+    object with a name. Versions are numbered in the document's order unless they say otherwise.
+    """
+    teams = _object(_load(document), "$")
+    return tuple(_team(slug, value, _below("$", slug)) for slug, value in teams.items())
+
+
+def _load(document: str | bytes) -> Any:
+    try:
+        text = document.decode("utf-8-sig") if isinstance(document, bytes) else document
+        return json.loads(text, object_pairs_hook=_Object)
+    except UnicodeDecodeError as error:
+        raise ImportProblem("", f"This is not UTF-8 text: see byte {error.start + 1}.") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ImportProblem("", f"This is not JSON: {error.msg} in {place}.") from None
+    except RecursionError:
+        raise ImportProblem("", "This is not an import file: it is nested too deeply.") from None
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        raise ImportProblem("", "This cannot be read: a number in it is too long.") from None
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers a key given twice; of two values one would be lost."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated: str | None = None
+        if len(self) < len(pairs):
+            [(self.repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
+
+
+def _below(path: str, key: str) -> str:
+    """Return the path of a key; one that is no plain word is quoted."""
+    return f"{path}.{key}" if PLAIN_KEY.fullmatch(key) else f"{path}[{json.dumps(key)}]"
+
+
+Reader = Callable[[Any, str], Any]
+
+
+def _object(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, _Object):
+        raise ImportProblem(path, "expected an object")
+    if value.repeated is not None:
+        raise ImportProblem(_below(path, value.repeated), "this key is given twice")
+    return value
+
+
+def _record(value: Any, path: str, readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """Read an object whose keys are known."""
+    record = _object(value, path)
+    for key in record:
+        if key not in readers:
+            raise ImportProblem(
+                _below(path, key), f"unknown key; those known here are {', '.join(readers)}"
+            )
+    return {key: readers[key](item, _below(path, key)) for key, item in record.items()}
+
+
+def _list(value: Any, path: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ImportProblem(path, "expected a list")
+    return value
+
+
+@contextmanager
+def _at(path: str) -> Iterator[None]:
+    """Say where a value is that the registry's own rules refuse."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ImportProblem(path, " ".join(error.messages)) from None
+    except PermissionDenied as error:
+        raise ImportProblem(path, str(error)) from None
+
+
+def _text(length: int) -> Reader:
+    def read(value: Any, path: str) -> str:
+        if not isinstance(value, str):
+            raise ImportProblem(path, "expected text")
+        with _at(path):
+            validators.validate_text(value, length, "The text")
+        return value
+
+    return read
+
+
+def _texts(what: str, length: int) -> Reader:
+    def check(item: Any, path: str) -> None:
+        if not isinstance(item, str):
+            raise ImportProblem(path, "expected text")
+
+    return _entries(what, check, lambda entry: validators.validate_texts(entry, what, length))
+
+
+def _metrics() -> Reader:
+    def check(item: Any, path: str) -> None:
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            raise ImportProblem(path, "expected a number")
+
+    read = _entries("metric", check, validators.validate_metrics)
+    return lambda value, path: {key: float(item) for key, item in read(value, path).items()}
+
+
+def _entries(
+    what: str, check: Callable[[Any, str], None], validate: Callable[[Any], None]
+) -> Reader:
+    def read(value: Any, path: str) -> dict[str, Any]:
+        entries = _object(value, path)
+        if len(entries) > validators.ENTRIES:
+            raise ImportProblem(path, f"more than {validators.ENTRIES:,} {what}s")
+        for key, item in entries.items():
+            place = _below(path, key)
+            check(item, place)
+            with _at(place):
+                validate({key: item})
+        return dict(entries)
+
+    return read
+
+
+def _flag(value: Any, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise ImportProblem(path, "expected true or false")
+    return value
+
+
+def _number(value: Any, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise ImportProblem(path, "expected a version number")
+    return value
+
+
+def _time(value: Any, path: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if time is not None and time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ImportProblem(path, "expected a time with its zone, such as 2026-10-01T09:00:00Z")
+
+
+def _username(value: Any, path: str) -> str | None:
+    return None if value is None else str(_text(150)(value, path))
+
+
+def _status(value: Any, path: str) -> str:
+    if not isinstance(value, str) or value not in ModelVersion.Status.values:
+        raise ImportProblem(path, f"expected one of {', '.join(ModelVersion.Status.values)}")
+    return value
+
+
+def _model_name(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise ImportProblem(path, "expected text")
+    with _at(path):
+        validators.validate_model_name(value)
+    return value
+
+
+def _aliases(value: Any, path: str) -> dict[str, int]:
+    aliases = _object(value, path)
+    for name, number in aliases.items():
+        place = _below(path, name)
+        with _at(place):
+            validators.validate_alias_name(name)
+        _number(number, place)
+    return dict(aliases)
+
+
+VERSION_FIELDS: dict[str, Reader] = {
+    "source": _text(validators.SOURCE_LENGTH),
+    "run_id": _text(validators.RUN_ID_LENGTH),
+    "run_link": _text(validators.SOURCE_LENGTH),
+    "description": _text(validators.DESCRIPTION_LENGTH),
+    "status": _status,
+    "status_message": _text(500),
+    "tags": _texts("tag", validators.TAG_VALUE_LENGTH),
+    "params": _texts("parameter", validators.PARAM_VALUE_LENGTH),
+    "metrics": _metrics(),
+}
+#: Said only where it is so. A scan that passed is not: the document brings no files.
+VERDICTS: dict[str, Reader] = {
+    "recalled": _text(registry.NOTE_LENGTH),
+    "blocked": _text(registry.NOTE_LENGTH),
+}
+VERSION_KEYS = (
+    VERSION_FIELDS | {"number": _number, "creator": _username, "created_at": _time} | VERDICTS
+)
+
+
+def _versions(value: Any, path: str) -> tuple[PlannedVersion, ...]:
+    versions: list[PlannedVersion] = []
+    for index, item in enumerate(_list(value, path)):
+        place = f"{path}[{index}]"
+        record = _record(item, place, VERSION_KEYS)
+        last = versions[-1].number if versions else 0
+        number = record.pop("number", last + 1)
+        if number <= last:
+            raise ImportProblem(f"{place}.number", f"expected a number above {last}")
+        other = {
+            key: record.pop(key) for key in {*VERSION_KEYS} - {*VERSION_FIELDS} if key in record
+        }
+        versions.append(PlannedVersion(place, number, record, **other))
+    return tuple(versions)
+
+
+MODEL_FIELDS: dict[str, Reader] = {
+    "description": _text(validators.DESCRIPTION_LENGTH),
+    "card": _text(validators.CARD_LENGTH),
+    "tags": _texts("tag", validators.TAG_VALUE_LENGTH),
+    "owner": _username,
+}
+MODEL_KEYS = (
+    {"name": _model_name}
+    | MODEL_FIELDS
+    | {"created_at": _time, "archived": _flag, "versions": _versions, "aliases": _aliases}
+)
+
+
+def _model(value: Any, path: str) -> PlannedModel:
+    if isinstance(value, str):
+        return PlannedModel(path, _model_name(value, path))
+    if not isinstance(value, _Object):
+        raise ImportProblem(path, "expected a model's name or an object")
+    record = _record(value, path, MODEL_KEYS)
+    if "name" not in record:
+        raise ImportProblem(path, "the key name is missing")
+    numbers = {version.number for version in record.get("versions", ())}
+    for alias, number in record.get("aliases", {}).items():
+        if "versions" in record and number not in numbers:
+            raise ImportProblem(
+                _below(f"{path}.aliases", alias), f"there is no version {number} in this file"
+            )
+    fields = {key: record.pop(key) for key in MODEL_FIELDS if key in record}
+    return PlannedModel(path, fields=fields, **record)
+
+
+def _team(slug: str, value: Any, path: str) -> PlannedTeam:
+    if not re.fullmatch(SLUG, slug):
+        raise ImportProblem(path, "no team can have this name")
+    if isinstance(value, _Object):
+        record = _record(value, path, {"models": _list})
+        if "models" not in record:
+            raise ImportProblem(path, "the key models is missing")
+        value, path = record["models"], f"{path}.models"
+    elif not isinstance(value, list):
+        raise ImportProblem(path, "expected a list of models, or an object with the key models")
+    places: dict[str, str] = {}
+    models = []
+    for index, item in enumerate(value):
+        model = _model(item, f"{path}[{index}]")
+        if model.name in places:
+            raise ImportProblem(model.path, f"{model.name} is at {places[model.name]} already")
+        places[model.name] = model.path
+        models.append(model)
+    return PlannedTeam(path, slug, tuple(models))
+
+
+# --- carrying it out -----------------------------------------------------------------------
+
+
+@dataclass
+class TeamReport:
+    """What became of a team's models, by name; a model counts with its versions and aliases."""
+
+    slug: str
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.slug}: {len(self.created)} created, {len(self.updated)} updated, "
+            f"{len(self.unchanged)} unchanged"
+        )
+
+
+def apply(plan: Plan, *, dry_run: bool = False) -> list[TeamReport]:
+    """Carry out ``plan``, all of it or nothing; with ``dry_run`` only tell what would happen.
+
+    Raises ImportProblem for a team that does not exist, an owner who is no member, and whatever
+    else the registry refuses.
+    """
+    with transaction.atomic():
+        tenants = {
+            tenant.slug: tenant
+            for tenant in Tenant.objects.filter(slug__in=[team.slug for team in plan])
+        }
+        for team in plan:
+            if team.slug not in tenants:
+                raise ImportProblem(_below("$", team.slug), "there is no such team")
+        reports = [_apply_team(tenants[team.slug], team) for team in plan]
+        if dry_run:
+            transaction.set_rollback(True)
+    return reports
+
+
+def _apply_team(tenant: Tenant, team: PlannedTeam) -> TeamReport:
+    report = TeamReport(tenant.slug)
+    memberships = Membership.objects.filter(tenant=tenant).select_related("user")
+    people = {membership.user.username: membership.user for membership in memberships}
+    with tenant_scope(tenant):
+        for start in range(0, len(team.models), CHUNK):
+            some = team.models[start : start + CHUNK]
+            there = _registered([model.name for model in some])
+            for planned in some:
+                model = there.get(planned.name)
+                changed = _apply_model(planned, model, people)
+                names = report.updated if changed else report.unchanged
+                (names if model else report.created).append(planned.name)
+    return report
+
+
+def _registered(names: list[str]) -> dict[str, RegisteredModel]:
+    models = RegisteredModel.objects.filter(name__in=names).select_related("owner")
+    return {model.name: model for model in models.prefetch_related("versions", "aliases__version")}
+
+
+def _apply_model(
+    planned: PlannedModel, model: RegisteredModel | None, people: Mapping[str, User]
+) -> bool:
+    """Make the model what the document says; tell whether that changed anything."""
+    versions: dict[int, ModelVersion] = {}
+    aliases: dict[str, int] = {}
+    changed = model is None
+    if model is None:
+        fields = _with_owner(planned.fields, planned.path, people)
+        with _at(planned.path):
+            model = registry.register_model(planned.name, **fields, created_at=planned.created_at)
+    else:
+        versions = {version.number: version for version in model.versions.all()}
+        aliases = {alias.name: alias.version.number for alias in model.aliases.all()}
+        changed = _update_model(planned, model, people)
+    for version in planned.versions:
+        changed |= _apply_version(version, model, versions.get(version.number), people)
+    for name, number in planned.aliases.items():
+        if aliases.get(name) != number:
+            with _at(_below(f"{planned.path}.aliases", name)):
+                registry.set_alias(model, name, number)
+            changed = True
+    if planned.archived is not None and planned.archived != model.is_archived:
+        with _at(planned.path):
+            (registry.archive_model if planned.archived else registry.restore_model)(model)
+        changed = True
+    return changed
+
+
+def _update_model(
+    planned: PlannedModel, model: RegisteredModel, people: Mapping[str, User]
+) -> bool:
+    there = {key: getattr(model, key) for key in planned.fields}
+    if "owner" in there:
+        there["owner"] = model.owner.username if model.owner else None
+    fields = {key: value for key, value in planned.fields.items() if value != there[key]}
+    if fields:
+        with _at(planned.path):
+            registry.update_model(model, **_with_owner(fields, planned.path, people))
+    return bool(fields)
+
+
+def _apply_version(
+    planned: PlannedVersion,
+    model: RegisteredModel,
+    version: ModelVersion | None,
+    people: Mapping[str, User],
+) -> bool:
+    if version is None:
+        creator = _person(planned.creator, f"{planned.path}.creator", people)
+        with _at(planned.path):
+            version = registry.add_version(
+                model, **planned.fields, creator=creator, created_at=planned.created_at
+            )
+        if version.number != planned.number:
+            # Numbers are given in turn, and never twice.
+            gone = planned.number < version.number
+            raise ImportProblem(
+                planned.path,
+                f"version {planned.number} {'was deleted' if gone else 'cannot be added yet'}; "
+                f"the next version of {model.name} is {version.number}",
+            )
+        _apply_verdicts(planned, version)
+        return True
+    fields = {
+        key: value
+        for key, value in planned.fields.items()
+        if not _equal(value, getattr(version, key))
+    }
+    if fields:
+        with _at(planned.path):
+            registry.update_version(version, **fields)
+    return _apply_verdicts(planned, version) or bool(fields)
+
+
+def _apply_verdicts(planned: PlannedVersion, version: ModelVersion) -> bool:
+    """Recall and block as the document says; what it does not say, an older one did not know."""
+    changed = False
+    with _at(planned.path):
+        if planned.recalled is not None and not version.is_recalled:
+            registry.recall_version(version, planned.recalled)
+            changed = True
+        if planned.blocked is not None and not version.is_blocked:
+            registry.record_scan(version, ModelVersion.Scan.BLOCKED, planned.blocked)
+            changed = True
+    return changed
+
+
+def _equal(given: Any, there: Any) -> bool:
+    # The database returns 1e23 as a whole number, which Python does not call equal to 1e23.
+    if isinstance(there, dict):
+        there = {k: float(v) if isinstance(v, int) else v for k, v in there.items()}
+    return bool(given == there)
+
+
+def _with_owner(fields: Mapping[str, Any], path: str, people: Mapping[str, User]) -> dict[str, Any]:
+    if "owner" not in fields:
+        return dict(fields)
+    return {**fields, "owner": _person(fields["owner"], f"{path}.owner", people)}
+
+
+def _person(username: str | None, path: str, people: Mapping[str, User]) -> User | None:
+    if username is None:
+        return None
+    if username not in people:
+        raise ImportProblem(path, f"{username} is no member of this team")
+    return people[username]
+
+
+# --- writing out ---------------------------------------------------------------------------
+
+
+def export(tenant: Tenant) -> list[dict[str, Any]]:
+    """Return all models of a team as an import file has them."""
+    with tenant_scope(tenant):
+        models = RegisteredModel.objects.select_related("owner").prefetch_related(
+            "versions__creator", "aliases__version"
+        )
+        return [_model_row(model) for model in sorted(models, key=lambda model: model.name)]
+
+
+def _model_row(model: RegisteredModel) -> dict[str, Any]:
+    versions = sorted(model.versions.all(), key=lambda version: version.number)
+    aliases = sorted(model.aliases.all(), key=lambda alias: alias.name)
+    return {
+        "name": model.name,
+        "description": model.description,
+        "card": model.card,
+        "tags": model.tags,
+        "owner": model.owner.username if model.owner else None,
+        "created_at": model.created_at.isoformat(),
+        "archived": model.is_archived,
+        "versions": [_version_row(version) for version in versions],
+        "aliases": {alias.name: alias.version.number for alias in aliases},
+    }
+
+
+def _version_row(version: ModelVersion) -> dict[str, Any]:
+    return {
+        "number": version.number,
+        **{key: getattr(version, key) for key in VERSION_FIELDS},
+        "creator": version.creator.username if version.creator else None,
+        "created_at": version.created_at.isoformat(),
+        **({"recalled": version.recall_reason} if version.is_recalled else {}),
+        **({"blocked": version.scan_note} if version.is_blocked else {}),
+    }

@@ -1,0 +1,679 @@
+"""A client of a stock MLflow server: what moving models in and out needs of its REST API.
+
+Nothing that the server answers is believed before it is looked at: sizes are bounded, types are
+checked, a list that never ends is given up, and no redirect is followed, so that a token reaches
+the server that it was meant for and no other.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import SplitResult, quote, urlsplit
+
+import orjson
+import urllib3
+from urllib3.exceptions import (
+    HTTPError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+    TimeoutError,
+)
+
+from models_registry.exchange.json_document import printable
+
+API = "/api/2.0/mlflow"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+IS_PROMPT = "mlflow.prompt.is_prompt"
+PROMPTS_ONLY = f"tag.`{IS_PROMPT}` = 'true'"
+LOGGED_MODEL = re.compile(r"models:/+(m-[0-9a-zA-Z_-]+)")
+UNQUOTABLE = re.compile(r"""['"`\\]""")
+NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+#: Bounds of what one answer, one list and one tree of files may have.
+ANSWER_BYTES = 100 * 1024 * 1024
+PAGES = 10_000
+MODELS_A_PAGE = 500
+VERSIONS_A_PAGE = 200
+FILES = 100_000
+DEPTH = 50
+CHUNK_BYTES = 1024 * 1024
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+RETRIES = 5
+BACKOFF_SECONDS = 20
+#: Answers after which the same request may well succeed a little later.
+BUSY = (429, 502, 503, 504)
+
+Text = Mapping[str, str]
+
+
+class RemoteProblem(Exception):
+    """What went wrong with the server, in a sentence for the operator."""
+
+
+class Unreachable(RemoteProblem):
+    """No answer, or none of use to anybody: there is no point in asking for anything else."""
+
+
+class Refused(RemoteProblem):
+    """The server refused this one request; ``code`` is MLflow's name for the reason, or ''."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the thing asked for is not there."""
+        return self.code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+
+
+class BadAnswer(RemoteProblem):
+    """The server answered something that no MLflow server answers."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version as MLflow knows it; texts are '' where nothing is given."""
+
+    number: int
+    source: str = ""
+    run_id: str = ""
+    run_link: str = ""
+    logged_model_id: str = ""
+    description: str = ""
+    status: str = "READY"
+    status_message: str = ""
+    stage: str = "None"
+    tags: Text = field(default_factory=dict)
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model as MLflow knows it; ``aliases`` are version numbers by name."""
+
+    name: str
+    description: str = ""
+    tags: Text = field(default_factory=dict)
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    versions: tuple[Version, ...] = ()
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it is a prompt, which MLflow keeps among the models and leaves out of lists."""
+        return self.tags.get(IS_PROMPT, "").lower() == "true"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, and where its files are."""
+
+    id: str
+    experiment_id: str
+    artifact_uri: str
+
+
+class MlflowServer:
+    """A stock MLflow server at ``url``, spoken to with a token, a user name and password, or none.
+
+    Raises RemoteProblem for an address that is none. Credentials go over https, or to this very
+    machine, unless ``allow_http``. ``backoff`` seconds, doubled each time, lie between tries.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str = "",
+        username: str = "",
+        password: str = "",
+        allow_http: bool = False,
+        backoff: float = 0.5,
+    ) -> None:
+        self._parts = _address(url)
+        self._secrets = [secret for secret in (token, password) if secret]
+        if self._secrets and not allow_http and not self._is_private:
+            raise RemoteProblem(
+                f"{self.url} is not https: everybody on the way could read the token or password. "
+                "Use https, or --allow-http if you trust the network."
+            )
+        self._headers = {"User-Agent": "bulkhead", "Accept": "*/*"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        elif username:
+            basic = urllib3.make_headers(basic_auth=f"{username}:{password}")
+            self._headers["Authorization"] = basic["authorization"]
+            self._secrets.append(basic["authorization"].removeprefix("Basic "))
+        self._backoff = backoff
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+        )
+
+    @property
+    def url(self) -> str:
+        """The server's address, without a slash at its end."""
+        return self._parts.geturl().rstrip("/")
+
+    @property
+    def _is_private(self) -> bool:
+        return self._parts.scheme == "https" or self._parts.hostname in LOOPBACK
+
+    # --- models and versions ---------------------------------------------------------------
+
+    def models(self) -> list[Model]:
+        """Return all models and prompts, without their versions, in the order of their names."""
+        found: dict[str, Model] = {}
+        for condition in ([], [("filter", PROMPTS_ONLY)]):
+            query = [*condition, ("max_results", MODELS_A_PAGE), ("order_by", "name ASC")]
+            for record in self._pages("registered-models/search", "registered_models", query):
+                model = _model(record)
+                found.setdefault(model.name, model)
+        return sorted(found.values(), key=lambda model: model.name)
+
+    def versions(self, model: Model) -> tuple[Version, ...]:
+        """Return the model's versions in the order of their numbers."""
+        found: dict[int, Version] = {}
+        for condition in ["", f" AND {PROMPTS_ONLY}"] if model.is_prompt else [""]:
+            query = [
+                ("filter", _named(model.name) + condition),
+                ("max_results", VERSIONS_A_PAGE),
+                ("order_by", "version_number ASC"),
+            ]
+            for record in self._pages("model-versions/search", "model_versions", query):
+                # A name that cannot be quoted is searched for with wildcards.
+                if _text(record, "name") == model.name:
+                    version = _version(record)
+                    found.setdefault(version.number, version)
+        return tuple(found[number] for number in sorted(found))
+
+    def create_model(self, name: str, description: str, tags: Text) -> None:
+        """Register a model."""
+        fields = {"name": name, "description": description, "tags": _pairs(tags)}
+        self._write("POST", "registered-models/create", fields, repeatable=False)
+
+    def describe_model(self, name: str, description: str) -> None:
+        """Set the model's description."""
+        self._write("PATCH", "registered-models/update", {"name": name, "description": description})
+
+    def tag_model(self, name: str, key: str, value: str) -> None:
+        """Set one tag of a model."""
+        fields = {"name": name, "key": key, "value": value}
+        self._write("POST", "registered-models/set-tag", fields)
+
+    def set_alias(self, name: str, alias: str, number: int) -> None:
+        """Point an alias at a version."""
+        fields = {"name": name, "alias": alias, "version": str(number)}
+        self._write("POST", "registered-models/alias", fields)
+
+    def create_version(self, name: str, version: Version, tags: Text) -> int:
+        """Add a version with ``tags`` instead of its own, and return the number that it got."""
+        fields = {
+            "name": name,
+            "source": version.source,
+            "run_id": version.run_id,
+            "run_link": version.run_link,
+            "description": version.description,
+            "tags": _pairs(tags),
+        }
+        logged = LOGGED_MODEL.match(version.source)
+        if logged:
+            fields["model_id"] = logged.group(1)
+        fields = {key: value for key, value in fields.items() if value}
+        answer = self._write("POST", "model-versions/create", fields, repeatable=False)
+        return _version(_record(answer, "model_version")).number
+
+    def describe_version(self, name: str, number: int, description: str) -> None:
+        """Set a version's description."""
+        fields = {"name": name, "version": str(number), "description": description}
+        self._write("PATCH", "model-versions/update", fields)
+
+    def tag_version(self, name: str, number: int, key: str, value: str) -> None:
+        """Set one tag of a version."""
+        fields = {"name": name, "version": str(number), "key": key, "value": value}
+        self._write("POST", "model-versions/set-tag", fields)
+
+    def set_stage(self, name: str, number: int, stage: str) -> None:
+        """Set a version's stage; those of other versions stay."""
+        fields = {
+            "name": name,
+            "version": str(number),
+            "stage": stage,
+            "archive_existing_versions": False,
+        }
+        self._write("POST", "model-versions/transition-stage", fields)
+
+    def delete_version(self, name: str, number: int) -> None:
+        """Delete a version; the server never gives its number again."""
+        self._write("DELETE", "model-versions/delete", {"name": name, "version": str(number)})
+
+    # --- runs and experiments --------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run:
+        """Return a run by its id."""
+        return _run(_record(self._read("runs/get", [("run_id", run_id)]), "run"))
+
+    def experiment_name(self, experiment_id: str) -> str:
+        """Return an experiment's name."""
+        answer = self._read("experiments/get", [("experiment_id", experiment_id)])
+        return _text(_record(answer, "experiment"), "name")
+
+    def experiment(self, name: str, artifact_location: str) -> str:
+        """Return the id of the experiment of that name, which is made if need be."""
+        try:
+            answer = self._read("experiments/get-by-name", [("experiment_name", name)])
+        except Refused as problem:
+            if not problem.is_missing:
+                raise
+            fields = {"name": name, "artifact_location": artifact_location}
+            answer = self._write("POST", "experiments/create", fields, repeatable=False)
+            return _text(answer, "experiment_id")
+        return _text(_record(answer, "experiment"), "experiment_id")
+
+    def run_tagged(self, experiment_id: str, name: str, tag: tuple[str, str]) -> Run:
+        """Return the experiment's run with that tag, which is made, named and ended if need be."""
+        key, value = tag
+        search = {
+            "experiment_ids": [experiment_id],
+            "filter": f"tags.`{key}` = '{value}'",
+            "max_results": 1,
+        }
+        for record in _records(self._write("POST", "runs/search", search), "runs"):
+            return _run(record)
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        made = {
+            "experiment_id": experiment_id,
+            "run_name": name,
+            "start_time": now,
+            "tags": _pairs({key: value}),
+        }
+        run = _run(_record(self._write("POST", "runs/create", made, repeatable=False), "run"))
+        ended = {"run_id": run.id, "status": "FINISHED", "end_time": now}
+        self._write("POST", "runs/update", ended)
+        return run
+
+    # --- files, through the server's artifact proxy ----------------------------------------
+
+    def absolute(self, source: str) -> str:
+        """Return a version's source so that it names this server, wherever it is read."""
+        parts = _split(source)
+        if parts.scheme != "mlflow-artifacts" or parts.netloc:
+            return source
+        if self._parts.path.strip("/"):
+            # MLflow's own form has no place for the path under which the server lies.
+            return f"{self.url}{ARTIFACTS}/{parts.path.lstrip('/')}"
+        return f"mlflow-artifacts://{self._parts.netloc}/{parts.path.lstrip('/')}"
+
+    def relative(self, source: str) -> str:
+        """Return a source as this server itself writes it; the reverse of ``absolute``."""
+        path = self.proxied(source)
+        return source if path is None else f"mlflow-artifacts:/{path}"
+
+    def proxied(self, uri: str) -> str | None:
+        """Return the path that ``uri`` has in this server's artifact proxy; None if it has none."""
+        parts = _split(uri)
+        if parts.scheme == "mlflow-artifacts" and parts.netloc in {"", self._parts.netloc}:
+            return parts.path.strip("/")
+        proxy = f"{self.url}{ARTIFACTS}/"
+        return uri[len(proxy) :].strip("/") if uri.startswith(proxy) else None
+
+    def files_uri(self, name: str, number: int) -> str:
+        """Return where a version's files are, with runs and logged models looked up."""
+        query = [("name", name), ("version", str(number))]
+        uri = _text(self._read("model-versions/get-download-uri", query), "artifact_uri")
+        if logged := LOGGED_MODEL.match(uri):
+            answer = self._read(f"logged-models/{quote(logged.group(1), safe='')}", [])
+            return _text(_record(_record(answer, "model"), "info"), "artifact_uri")
+        if uri.startswith("runs:/"):
+            run_id, _, path = uri.removeprefix("runs:/").strip("/").partition("/")
+            return f"{self.run(run_id).artifact_uri.rstrip('/')}/{path}"
+        return uri
+
+    def files(self, folder: str) -> dict[str, int]:
+        """Return the sizes in bytes of all files below a folder of the proxy, by relative path."""
+        found: dict[str, int] = {}
+        folders = [("", 0)]
+        entries = 0
+        while folders:
+            below, depth = folders.pop()
+            query = [("path", f"{folder}/{below}".strip("/"))]
+            answer = self._json(self._send("GET", ARTIFACTS, query=query))
+            for record in _records(answer, "files"):
+                entries += 1
+                if entries > FILES or depth > DEPTH:
+                    raise BadAnswer(f"{self.url}: its folder of files never ends.")
+                path = f"{below}/{_file_name(record)}".lstrip("/")
+                if record.get("is_dir") is True:
+                    folders.append((path, depth + 1))
+                else:
+                    # MLflow leaves the size of an empty file out.
+                    found[path] = _number({"file_size": 0} | record, "file_size", least=0)
+        return found
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """Return the bytes of a file of the proxy, piece by piece."""
+        response = self._send("GET", f"{ARTIFACTS}/{quote(path)}")
+        try:
+            yield from response.stream(CHUNK_BYTES, decode_content=False)
+        except HTTPError as error:
+            raise RemoteProblem(f"{self.url} broke off: {self._clean(str(error))}") from None
+        finally:
+            response.close()
+
+    def upload(self, path: str, chunks: Iterable[bytes], size: int) -> None:
+        """Put a file of ``size`` bytes into the proxy."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        target = f"{ARTIFACTS}/{quote(path)}"
+        response = self._send("PUT", target, body=chunks, headers=headers, repeatable=False)
+        response.drain_conn()
+
+    # --- talking ---------------------------------------------------------------------------
+
+    def _pages(
+        self, path: str, key: str, query: Sequence[tuple[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        seen = {""}
+        token = ""
+        while True:
+            page = [("page_token", token)] if token else []
+            answer = self._read(path, [*query, *page])
+            records = _records(answer, key)
+            yield from records
+            token = _text(answer, "next_page_token")
+            if not token:
+                return
+            if token in seen or not records or len(seen) > PAGES:
+                raise BadAnswer(f"{self.url}: its list of {key} never ends.")
+            seen.add(token)
+
+    def _read(self, path: str, query: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        return self._json(self._send("GET", f"{API}/{path}", query=query))
+
+    def _write(
+        self, method: str, path: str, fields: Mapping[str, Any], *, repeatable: bool = True
+    ) -> dict[str, Any]:
+        body = orjson.dumps(fields)
+        headers = {"Content-Type": "application/json"}
+        response = self._send(
+            method, f"{API}/{path}", body=body, headers=headers, repeatable=repeatable
+        )
+        return self._json(response)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, Any]] = (),
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Text | None = None,
+        repeatable: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        """Return the answer to a request, its body unread; what is not ``repeatable`` is sent once.
+
+        Even that is sent again where the server did not take it: no connection, or "too busy".
+        """
+        try:
+            response = self._pool.request(
+                method,
+                f"{self.url}{path}",
+                fields=list(query) or None,
+                body=body,
+                headers={**self._headers, **(headers or {})},
+                retries=self._patience(repeatable, once=not isinstance(body, bytes | None)),
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except HTTPError as error:
+            raise Unreachable(f"{self.url} does not answer: {self._reason(error)}.") from None
+        if response.status != 200:
+            raise self._refusal(response)
+        return response
+
+    def _patience(self, repeatable: bool, *, once: bool) -> urllib3.Retry:
+        return urllib3.Retry(
+            total=RETRIES,
+            redirect=False,
+            read=RETRIES if repeatable else 0,
+            other=0,
+            # What is streamed is gone when it was sent.
+            status=0 if once else RETRIES,
+            status_forcelist=(*BUSY, 500) if repeatable else (429,),
+            allowed_methods=None,
+            backoff_factor=self._backoff,
+            backoff_max=BACKOFF_SECONDS,
+            retry_after_max=BACKOFF_SECONDS,
+            raise_on_status=False,
+        )
+
+    def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        try:
+            body = response.read(ANSWER_BYTES + 1, decode_content=False)
+        except HTTPError as error:
+            raise Unreachable(f"{self.url} broke off: {self._reason(error)}.") from None
+        if len(body) > ANSWER_BYTES:
+            response.close()
+            raise BadAnswer(f"{self.url} answers more than {ANSWER_BYTES:,} bytes at once.")
+        response.release_conn()
+        return body
+
+    def _json(self, response: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+        body = self._body(response)
+        if not body:
+            return {}
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise BadAnswer(f"{self.url} answers no JSON object: is it an MLflow server?")
+        return answer
+
+    def _refusal(self, response: urllib3.BaseHTTPResponse) -> RemoteProblem:
+        status = response.status
+        if 300 <= status < 400:
+            location = _split(response.headers.get("Location", ""))
+            where = self._clean(f"{location.scheme}://{location.netloc.rpartition('@')[2]}")
+            response.close()
+            return Unreachable(
+                f"{self.url} redirects to {where}; no redirect is followed. If that is the "
+                "server, give its address with --url."
+            )
+        code, message = self._said(self._body(response))
+        if status == 401:
+            return Unreachable(
+                f"{self.url} asks who you are (401): give --token, or --username with a password, "
+                "or others than these."
+            )
+        if status in BUSY:
+            return Unreachable(f"{self.url} is not available ({status}): {message}")
+        if status == 404 and not code:
+            return Refused(f"{self.url} knows no such address (404): is it an MLflow server?")
+        return Refused(f"{self.url} refuses ({status}): {message}", code)
+
+    def _said(self, body: bytes) -> tuple[str, str]:
+        """Return MLflow's error code and message; of another body its beginning."""
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            answer = None
+        if isinstance(answer, dict):
+            code, message = answer.get("error_code"), answer.get("message", answer.get("detail"))
+            return (code if isinstance(code, str) else ""), self._clean(str(message))
+        return "", self._clean(body[:2000].decode(errors="replace"))
+
+    def _reason(self, error: HTTPError) -> str:
+        cause: Any = error.reason if isinstance(error, MaxRetryError) else error
+        if isinstance(cause, NameResolutionError):
+            return "nobody knows that name"
+        if isinstance(cause, SSLError):
+            return (
+                f"no trusted TLS connection: {self._clean(str(cause))}. SSL_CERT_FILE can name the "
+                "certificate of an authority of your own"
+            )
+        if isinstance(cause, TimeoutError) and not isinstance(cause, NewConnectionError):
+            return "it takes too long"
+        return self._clean(str(cause).rpartition(": ")[2])
+
+    def _clean(self, text: str) -> str:
+        """Return a server's words in one short line, without what was to stay secret."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = printable(" ".join(text.split()))
+        return f"{text[:300]}…" if len(text) > 300 else text
+
+
+# --- addresses -----------------------------------------------------------------------------
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError:  # brackets without an IPv6 address in them
+        return urlsplit("")
+
+
+def _address(url: str) -> SplitResult:
+    parts = _split(url if "://" in url else f"https://{url}")
+    try:
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number
+        usable = False
+    if not usable or parts.query or parts.fragment or not url.isprintable():
+        raise RemoteProblem(
+            f"{printable(url)} is no address of a server, such as https://mlflow.example.com."
+        )
+    if parts.username is not None:
+        raise RemoteProblem("Give the user name with --username, not in the address.")
+    return parts
+
+
+def _named(name: str) -> str:
+    """Return the condition that finds a model by name; it may find others besides."""
+    # There is no way to quote these marks; "_" stands for any character.
+    pattern = UNQUOTABLE.sub("_", name)
+    return f"name = '{name}'" if pattern == name else f"name LIKE '{pattern}'"
+
+
+def _pairs(tags: Text) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+# --- reading what the server answers -------------------------------------------------------
+
+
+def _fail(key: str, expected: str) -> BadAnswer:
+    return BadAnswer(f"The server answers “{printable(key)}” that is no {expected}.")
+
+
+def _record(answer: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = answer.get(key)
+    if not isinstance(value, dict):
+        raise _fail(key, "object")
+    return value
+
+
+def _records(answer: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    value = answer.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise _fail(key, "list of objects")
+    return value
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _fail(key, "text")
+    return value
+
+
+def _number(record: Mapping[str, Any], key: str, *, least: int) -> int:
+    """Return a whole number, which MLflow writes as a number or as text."""
+    value = record.get(key)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**62:
+        raise _fail(key, "whole number")
+    return value
+
+
+def _version_number(record: Mapping[str, Any]) -> int:
+    number = _number(record, "version", least=1)
+    if number >= 2**31:
+        raise _fail("version", "version number")
+    return number
+
+
+def _time(record: Mapping[str, Any], key: str) -> datetime | None:
+    """Return a time that is given in milliseconds since 1970."""
+    if record.get(key) is None:
+        return None
+    try:
+        return datetime.fromtimestamp(_number(record, key, least=0) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise _fail(key, "time") from None
+
+
+def _mapping(
+    record: Mapping[str, Any], key: str, name: str, read: Callable[[Mapping[str, Any]], Any]
+) -> dict[str, Any]:
+    return {_text(item, name): read(item) for item in _records(record, key)}
+
+
+def _tags(record: Mapping[str, Any]) -> dict[str, str]:
+    return _mapping(record, "tags", "key", lambda item: _text(item, "value"))
+
+
+def _model(record: Mapping[str, Any]) -> Model:
+    return Model(
+        name=_text(record, "name"),
+        description=_text(record, "description"),
+        tags=_tags(record),
+        aliases=_mapping(record, "aliases", "alias", _version_number),
+        created_at=_time(record, "creation_timestamp"),
+        updated_at=_time(record, "last_updated_timestamp"),
+    )
+
+
+def _version(record: Mapping[str, Any]) -> Version:
+    source = _text(record, "source")
+    logged = LOGGED_MODEL.fullmatch(source)
+    return Version(
+        number=_version_number(record),
+        source=source,
+        run_id=_text(record, "run_id"),
+        run_link=_text(record, "run_link"),
+        logged_model_id=_text(record, "model_id") or (logged.group(1) if logged else ""),
+        description=_text(record, "description"),
+        # PENDING_REGISTRATION, FAILED_REGISTRATION or READY
+        status=_text(record, "status").partition("_")[0] or "READY",
+        status_message=_text(record, "status_message"),
+        stage=_text(record, "current_stage") or "None",
+        tags=_tags(record),
+        created_at=_time(record, "creation_timestamp"),
+        updated_at=_time(record, "last_updated_timestamp"),
+    )
+
+
+def _run(record: Mapping[str, Any]) -> Run:
+    info = _record(record, "info")
+    return Run(_text(info, "run_id"), _text(info, "experiment_id"), _text(info, "artifact_uri"))
+
+
+def _file_name(record: Mapping[str, Any]) -> str:
+    name = _text(record, "path")
+    if name in {"", ".", ".."} or NO_FILE_NAME.search(name):
+        raise BadAnswer(f"The server names a file “{printable(name)}”, which is no file's name.")
+    return name

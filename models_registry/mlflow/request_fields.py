@@ -1,0 +1,166 @@
+"""What a request to the MLflow API says: its fields by name, each of the type that it must have.
+
+GET says it in the query string, everything else in a JSON body; names come in ``snake_case`` or
+``lowerCamelCase``. Refusals have MLflow's own words, which its clients and their tests compare.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.http import HttpRequest
+
+from tenants.api import ApiError, invalid
+
+#: Integers on the wire are 64 bits wide.
+LARGEST = 2**63 - 1
+SEE = " See the API docs for more information about request parameters."
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field: text, integer, boolean, texts, objects, pairs of key and value, or raw (any)."""
+
+    name: str
+    kind: str = "text"
+    required: bool = False
+
+    @property
+    def camel(self) -> str:
+        """The other spelling of the name."""
+        first, *rest = self.name.split("_")
+        return first + "".join(word.title() for word in rest)
+
+
+def text(name: str, *, required: bool = False) -> Field:
+    """Return a field that holds text."""
+    return Field(name, "text", required)
+
+
+def read(request: HttpRequest, *fields: Field) -> dict[str, Any]:
+    """Return the request's values by field name, None for what it does not say; raises ApiError."""
+    if request.method in {"GET", "HEAD"} and request.GET:
+        said: Mapping[str, Any] = {name: request.GET.getlist(name) for name in request.GET}
+        return {field.name: _value(field, _from_query(field, said)) for field in fields}
+    body = _body(request)
+    return {field.name: _value(field, _chosen(field, body)) for field in fields}
+
+
+def _from_query(field: Field, said: Mapping[str, Any]) -> Any:
+    values = _chosen(field, said)
+    if values is None or field.kind == "texts":
+        return values
+    value = values[0]
+    if field.kind == "boolean":
+        if value.lower() not in {"true", "false"}:
+            raise invalid(f"Invalid boolean value: {value}, must be 'true' or 'false'.")
+        return value.lower() == "true"
+    return value
+
+
+def _chosen(field: Field, said: Mapping[str, Any]) -> Any:
+    if field.camel != field.name and field.camel in said:
+        if field.name in said:
+            raise invalid(
+                f"Request specifies both '{field.name}' and '{field.camel}'; "
+                "provide only one of them."
+            )
+        return said[field.camel]
+    return said.get(field.name)
+
+
+def _body(request: HttpRequest) -> dict[str, Any]:
+    """Return the JSON object of the body; what is none counts as empty, as with MLflow."""
+    kind = request.content_type or ""
+    if request.method not in {"GET", "HEAD"} and not kind.startswith("application/json"):
+        raise ApiError(
+            "INVALID_PARAMETER_VALUE",
+            "Bad Request. Content-Type must be one of ['application/json'].",
+        )
+    try:
+        body = orjson.loads(request.body)
+        if isinstance(body, str):  # old clients encode twice
+            body = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _value(field: Field, value: Any) -> Any:
+    if value is None or value == "":
+        if field.required:
+            raise invalid(f"Missing value for required parameter '{field.name}'.{SEE}")
+        return value
+    try:
+        return _READERS[field.kind](value)
+    except (TypeError, ValueError):
+        raise invalid(
+            f"Invalid value {_shown(value)} for parameter '{field.name}' supplied: "
+            f" Hint: Value was of type '{type(value).__name__}'.{SEE}"
+        ) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))[:1000]
+    except RecursionError:  # the body's reader goes deeper than the writer
+        return "…"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    if "\x00" in value:
+        raise ValueError
+    return value
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
+        raise ValueError
+    return int(value) if len(str(value)) < 19 else LARGEST
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError
+    return [_text(item) for item in value]
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise TypeError
+    return value
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    """Return what a list of {key, value} says; of a key that comes twice the last value."""
+    if not isinstance(value, list):
+        raise TypeError
+    found = {}
+    for item in value:
+        if not isinstance(item, dict):
+            raise TypeError
+        found[_text(item.get("key") or "")] = _text(item.get("value") or "")
+    return found
+
+
+_READERS = {
+    "text": _text,
+    "raw": lambda value: value,
+    "integer": _integer,
+    "boolean": _boolean,
+    "texts": _texts,
+    "objects": _objects,
+    "pairs": _pairs,
+}

@@ -1,0 +1,97 @@
+"""What is the same for all tenants of an installation; settings.KUBERNETES holds it."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from django.core.exceptions import ImproperlyConfigured
+
+from tenants.dns import is_label
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster in which tenants have their namespaces.
+
+    Bulkhead reaches it by ``kubeconfig``, a file, and the ``context`` in that; without one as a pod
+    of it. Its pods may sign in if ``issuer`` is given, the exact ``iss`` of the tokens that they
+    get (``--service-account-issuer``); ``keys`` is the address or the file of its JWKS. ``ca`` and
+    ``token`` are files: who vouches for that address, and what to show there.
+    """
+
+    name: str
+    kubeconfig: str = ""
+    context: str = ""
+    issuer: str = ""
+    keys: str = ""
+    ca: str = ""
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Names and places in the cluster, by which a bundle is rendered."""
+
+    #: How labels and annotations begin: ``bulkhead.dev/tenant``.
+    prefix: str = "bulkhead.dev"
+    #: The namespaces where Bulkhead itself, the gateway and the cluster's DNS run.
+    registry_namespace: str = "bulkhead"
+    gateway_namespace: str = "gateway"
+    dns_namespace: str = "kube-system"
+    #: Where Bulkhead listens in its namespace, and where pods that serve models do in theirs.
+    registry_port: int = 8000
+    serving_port: int = 8080
+    #: The release whose Pod Security Standards hold.
+    pod_security: str = "v1.30"
+    #: Whether RoleBindings name groups (an OpenID Connect cluster) or each member.
+    binds_users: bool = False
+    #: How the cluster's names of people and groups begin (``--oidc-username-prefix``).
+    user_prefix: str = ""
+    group_prefix: str = ""
+    #: For whom pods' tokens must be made that sign in here (``serviceAccountToken.audience``).
+    audience: str = "bulkhead"
+    clusters: tuple[Cluster, ...] = ()
+
+    def label(self, name: str) -> str:
+        """Return a label or annotation of ours by its short name, such as ``tenant``."""
+        return f"{self.prefix}/{name}"
+
+
+def read_clusters(path: str) -> tuple[Cluster, ...]:
+    """Return the clusters that a YAML file lists; raises ImproperlyConfigured, which says why not.
+
+    Without a file there is one, ``default``, that Bulkhead runs in or finds as kubectl does.
+    """
+    if not path:
+        return (Cluster("default"),)
+    try:
+        listed = yaml.safe_load(Path(path).read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: {path} cannot be read: {error}") from None
+    if not isinstance(listed, list) or not listed:
+        raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: {path} is no list of clusters.")
+    clusters = tuple(_cluster(entry) for entry in listed)
+    for what in ("name", "issuer"):
+        given = [value for cluster in clusters if (value := getattr(cluster, what))]
+        if len(set(given)) < len(given):
+            raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: two clusters have the same {what}.")
+    return clusters
+
+
+def _cluster(entry: Any) -> Cluster:
+    known = {field.name for field in fields(Cluster)}
+    if not isinstance(entry, dict) or not set(entry) <= known:
+        raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: a cluster has {', '.join(sorted(known))}.")
+    if not all(isinstance(value, str) for value in entry.values()):
+        raise ImproperlyConfigured("BULKHEAD_CLUSTERS: what a cluster has is text.")
+    cluster = Cluster(**{"name": "", **entry})
+    if not is_label(cluster.name):
+        raise ImproperlyConfigured(
+            f"BULKHEAD_CLUSTERS: {cluster.name!r} is no name: use lower-case letters, digits and -."
+        )
+    if bool(cluster.issuer) != bool(cluster.keys):
+        raise ImproperlyConfigured(
+            f"BULKHEAD_CLUSTERS: {cluster.name} needs issuer and keys, or neither of them."
+        )
+    return cluster

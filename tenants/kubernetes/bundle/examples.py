@@ -1,0 +1,83 @@
+"""What a team writes so that its pods sign in here: a Deployment to copy."""
+
+from typing import Any
+
+import yaml
+
+from tenants.clusters import Installation
+from tenants.kubernetes import names
+from tenants.kubernetes.bundle.objects import Object
+
+#: Where MLflow's client looks for the token and for the name of its workspace.
+MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
+SECONDS = 3600
+IMAGE = "your-image"
+
+
+def address_in_cluster(installation: Installation) -> str:
+    """Return where pods reach Bulkhead: its Service, since their network policy allows no other."""
+    host = f"{names.MANAGED_BY}.{installation.registry_namespace}.svc"
+    return f"http://{host}:{installation.registry_port}"
+
+
+def deployment(slug: str, namespace: str, installation: Installation) -> str:
+    """Return, as YAML, a Deployment of the team whose pods sign in as `model-server`.
+
+    The token is made for us alone, lives for an hour and is renewed by the cluster; the one for the
+    cluster itself is not mounted.
+    """
+    return yaml.safe_dump(_deployment(slug, namespace, installation), sort_keys=False)
+
+
+def shell() -> str:
+    """Return how a client that cannot read the token by itself gets it."""
+    return f'export MLFLOW_TRACKING_TOKEN="$(cat {MOUNTED}/token)"\n'
+
+
+def _deployment(slug: str, namespace: str, installation: Installation) -> Object:
+    name = names.MODEL_SERVER
+    tenant = {installation.label("tenant"): slug}
+    metadata = {"name": name, "namespace": namespace, "labels": tenant}
+    pods = {"app.kubernetes.io/component": name}
+    template = {"metadata": {"labels": {**tenant, **pods}}, "spec": _pod(name, installation)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {"selector": {"matchLabels": pods}, "template": template},
+    }
+
+
+def _pod(name: str, installation: Installation) -> dict[str, Any]:
+    variables = {
+        "MLFLOW_TRACKING_URI": address_in_cluster(installation),
+        "MLFLOW_TRACKING_AUTH": "kubernetes-namespaced",
+    }
+    container = {
+        "name": name,
+        "image": IMAGE,
+        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "resources": {
+            "requests": {"cpu": "500m", "memory": "1Gi"},
+            "limits": {"cpu": "1", "memory": "2Gi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "identity", "mountPath": MOUNTED, "readOnly": True}],
+    }
+    token = {
+        "path": "token",
+        "audience": installation.audience,
+        "expirationSeconds": SECONDS,
+    }
+    namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+    sources = [{"serviceAccountToken": token}, {"downwardAPI": {"items": [namespace]}}]
+    return {
+        "serviceAccountName": name,
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "identity", "projected": {"sources": sources}}],
+    }

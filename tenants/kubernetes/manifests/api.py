@@ -1,0 +1,77 @@
+"""The manifest check for CI: a build sends what it would apply, and gets what is wrong with it."""
+
+from http import HTTPStatus
+
+import orjson
+from django.http import HttpResponse
+
+from tenants.api import ApiError, Call, endpoint, invalid, json_response
+from tenants.isolation.scope import token_scope
+from tenants.kubernetes.manifests import reports
+from tenants.kubernetes.manifests.reader import SENT, TooLarge
+from tenants.models import Tenant
+
+#: What manifests may come as; as JSON they are the text of a field.
+TEXTS = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain"}
+JSON = "application/json"
+FILE = "manifests"
+#: So many findings are listed.
+MOST = 1_000
+
+
+@endpoint("POST", reports.ENDPOINT)
+def check_manifests(call: Call) -> HttpResponse:
+    """Check manifests for the token's team: 200 with the report, whatever was found.
+
+    The body is YAML or JSON text, or ``{"manifests": "…"}``; ``?format=sarif`` asks for SARIF.
+    Nothing of it is kept.
+    """
+    write = WAYS.get(call.request.GET.get("format", "json"))
+    if write is None:
+        raise invalid(f"The formats are {' and '.join(WAYS)}.")
+    content = _content(call)
+    with token_scope(call.credential) as scope:
+        tenant = Tenant.objects.get(pk=scope.tenant_id)
+        report = reports.run([(FILE, content)], SENT, tenant)
+    for problem in report.unreadable:
+        place = problem.place
+        raise ApiError(
+            "INVALID_PARAMETER_VALUE",
+            f"Line {place.line}, column {place.column}: {problem.message}",
+            status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE if isinstance(problem, TooLarge) else None,
+        )
+    return write(report)
+
+
+def _content(call: Call) -> bytes:
+    """Return the manifests' text; raises ApiError where they come as something else."""
+    kind = call.request.content_type
+    if kind in TEXTS:
+        return call.request.body
+    if kind != JSON:
+        raise ApiError(
+            "INVALID_PARAMETER_VALUE",
+            f"Send the manifests as {' or '.join(sorted({*TEXTS, JSON}))}.",
+            status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        )
+    try:
+        said = orjson.loads(call.request.body)
+    except orjson.JSONDecodeError:
+        said = None
+    text = said.get("manifests") if isinstance(said, dict) else None
+    if not isinstance(text, str):
+        raise invalid('Send {"manifests": "…"}, or the manifests alone as application/yaml.')
+    return text.encode()
+
+
+def _as_json(report: reports.Report) -> HttpResponse:
+    return json_response(reports.as_json(report, MOST))
+
+
+def _as_sarif(report: reports.Report) -> HttpResponse:
+    answer = json_response(reports.as_sarif(report, MOST))
+    answer["Content-Type"] = "application/sarif+json"
+    return answer
+
+
+WAYS = {"json": _as_json, "sarif": _as_sarif}

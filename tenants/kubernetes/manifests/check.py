@@ -1,0 +1,413 @@
+"""The check of manifests: whether each object stays inside its tenant, and what it finds if not.
+
+Nothing is asked of a cluster, and of the registry only which models the acting tenant may use.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from django.conf import settings
+
+from tenants.kubernetes import workloads
+from tenants.kubernetes.manifests.reader import (
+    FILES,
+    Manifest,
+    Place,
+    TooLarge,
+    get,
+    shown,
+    text_of,
+)
+from tenants.kubernetes.manifests.rules import catalogue
+from tenants.kubernetes.manifests.rules.catalogue import (
+    NAMES,
+    RULES,
+    Hit,
+    Hits,
+    Rule,
+    Specs,
+    listed,
+)
+from tenants.kubernetes.workloads import Path, Reference, containers_of, templates_of
+from tenants.models import RESERVED_PREFIXES, Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule has against an object; ``path`` leads to the place inside the object."""
+
+    rule: Rule
+    message: str
+    place: Place
+    path: str = ""
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+
+
+def check(
+    manifests: Sequence[Manifest], tenant: Tenant | None = None, most: int = FILES.findings
+) -> list[Finding]:
+    """Return what is wrong with the objects, in the order of the files.
+
+    With a tenant, whose scope must be open, everything must stay in its namespace. Without one the
+    Namespace objects among the manifests are the tenants, and no database is asked. Raises TooLarge
+    where there are more than ``most``: an error could be among those that nobody looked for.
+    """
+    objects = [manifest for manifest in manifests if manifest.is_object]
+    tenancy = DeclaredTenants(objects) if tenant is None else OneTenant(tenant)
+    checker = _Checker(tenancy, objects)
+    found: dict[tuple[str, Place, str], Finding] = {}  # what aliases repeat is said once
+    files: dict[str, int] = {}
+    for manifest in manifests:
+        files.setdefault(manifest.file, len(files))
+        for one in checker.findings(manifest):
+            found.setdefault((one.rule.id, one.place, one.message), one)
+            if len(found) > most:
+                words = f"There is more than {most:,} times something wrong; check it in parts."
+                raise TooLarge(words, one.place)
+    return sorted(
+        found.values(), key=lambda one: (files[one.place.file], one.place, one.rule.id, one.message)
+    )
+
+
+# --- whose namespaces ----------------------------------------------------------------------
+
+#: Kinds that lie in no namespace: Kubernetes' own, and some that many clusters have.
+CLUSTER_WIDE = frozenset(
+    {
+        *("Namespace", "Node", "PersistentVolume", "ComponentStatus", "CustomResourceDefinition"),
+        *("ClusterRole", "ClusterRoleBinding", "APIService", "PriorityClass", "StorageClass"),
+        *("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "RuntimeClass"),
+        *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "IngressClass"),
+        *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "VolumeAttachment"),
+        *("CSIDriver", "CSINode", "VolumeAttributesClass", "FlowSchema", "DeviceClass"),
+        *("PriorityLevelConfiguration", "CertificateSigningRequest", "ClusterTrustBundle"),
+        *("ResourceSlice", "DeviceTaintRule", "IPAddress", "ServiceCIDR", "PodSecurityPolicy"),
+        *("StorageVersion", "StorageVersionMigration", "TokenReview", "SubjectAccessReview"),
+        *("SelfSubjectAccessReview", "SelfSubjectReview", "SelfSubjectRulesReview"),
+        *("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"),
+        *("CiliumClusterwideNetworkPolicy", "GlobalNetworkPolicy", "GatewayClass"),
+        *("VolumeSnapshotClass", "VolumeSnapshotContent", "ClusterIssuer", "ClusterSecretStore"),
+        *("ClusterExternalSecret", "ClusterPolicy", "ClusterQueue", "ClusterServingRuntime"),
+        *("ClusterTrainingRuntime", "ClusterStorageContainer", "NodePool", "NodeClaim"),
+    }
+)
+#: Namespaces that are the cluster's own, and so no tenant's.
+SYSTEM = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
+
+
+def is_system(namespace: str) -> bool:
+    """Tell whether a namespace is the cluster's own."""
+    return namespace in SYSTEM or namespace.startswith(RESERVED_PREFIXES)
+
+
+def is_namespace(manifest: Manifest) -> bool:
+    """Tell whether the object is a Namespace."""
+    return manifest.kind == "Namespace" and not manifest.group
+
+
+class Tenancy(Protocol):
+    """Which namespaces are whose."""
+
+    #: Whether the cluster refuses pods without the tenant's label.
+    pods_need_label: bool
+
+    def placed(self, manifest: Manifest) -> Hits:
+        """Yield what is wrong with where the object lies."""
+
+    def home(self, manifest: Manifest) -> frozenset[str] | None:
+        """Return the namespaces of the object's tenant; None where it cannot be told."""
+
+    def labels(self, manifest: Manifest) -> dict[str, list[str]]:
+        """Return what the tenant's labels may be on the object."""
+
+    def models(self, manifest: Manifest) -> Hits:
+        """Yield what is wrong with the models that the object uses."""
+
+
+class OneTenant:
+    """The manifests are one tenant's, which has one namespace.
+
+    What is said depends on the manifests and on the tenant's own data alone, so it tells nothing of
+    other tenants.
+    """
+
+    pods_need_label = True
+    #: So many models are asked for; each costs a look into the database.
+    MODELS = 500
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+        self._home = frozenset({tenant.namespace})
+        self._problems: dict[Reference, list[str]] = {}
+
+    def placed(self, manifest: Manifest) -> Hits:
+        """Yield what is wrong with where the object lies."""
+        slug, own = self._tenant.slug, self._tenant.namespace
+        if is_namespace(manifest):
+            if manifest.name != own:
+                words = f"is not the namespace of {slug}, which is {own}"
+                yield Hit("BH107", ("metadata", "name"), words)
+            yield from catalogue.pod_security(manifest)
+        elif manifest.kind in CLUSTER_WIDE:
+            if manifest.kind != "ClusterRoleBinding":  # of which more is said
+                yield Hit("BH105", ("kind",), "is the whole cluster's, and lies in no namespace")
+        elif not manifest.namespace:
+            words = f"names no namespace, so it lands in any; write namespace: {own}"
+            yield Hit("BH103", ("metadata",), words)
+        elif manifest.namespace != own:
+            words = (
+                f"is placed in namespace {shown(manifest.namespace)}, and the namespace of {slug} "
+                f"is {own}"
+            )
+            yield Hit("BH101", ("metadata", "namespace"), words)
+
+    def home(self, manifest: Manifest) -> frozenset[str] | None:
+        """Return the tenant's namespace."""
+        return self._home
+
+    def labels(self, manifest: Manifest) -> dict[str, list[str]]:
+        """Return the tenant's labels, as the namespace has them."""
+        label = settings.KUBERNETES.label
+        return {label("tenant"): [self._tenant.slug], label("tenant-id"): [str(self._tenant.pk)]}
+
+    def models(self, manifest: Manifest) -> Hits:
+        """Yield what the registry says of the models; each is asked for once."""
+        for reference in catalogue.models_in(manifest):
+            asked = replace(reference, path=())
+            if asked not in self._problems:
+                if len(self._problems) >= self.MODELS:
+                    words = f"names more models than the {self.MODELS} that are looked up at once"
+                    yield Hit("BH601", reference.path, words)
+                    return
+                self._problems[asked] = [
+                    problem for judge in workloads.judges if (problem := judge(asked)) is not None
+                ]
+            for problem in self._problems[asked]:
+                yield Hit("BH601", reference.path, f"uses a model it cannot have: {problem}")
+
+
+class DeclaredTenants:
+    """The manifests' own Namespace objects are the tenants.
+
+    Namespaces with the same tenant's label are one tenant's; the cluster's own are nobody's.
+    """
+
+    pods_need_label = False
+
+    def __init__(self, manifests: Sequence[Manifest]) -> None:
+        self._label = settings.KUBERNETES.label("tenant")
+        self._owners: dict[str, str] = {}
+        self._namespaces: dict[str, list[str]] = defaultdict(list)
+        for manifest in manifests:
+            if is_namespace(manifest) and manifest.name and not is_system(manifest.name):
+                tenant = text_of(manifest.get("metadata", "labels", self._label))
+                self._owners[manifest.name] = tenant or manifest.name
+        for namespace, owner in self._owners.items():
+            self._namespaces[owner].append(namespace)
+        self._declared = listed(self._owners)
+        self._limited = {
+            manifest.namespace for manifest in manifests if manifest.kind == "ResourceQuota"
+        }
+        self._cluster_wide = {
+            (text_of(manifest.get("spec", "group")), text_of(manifest.get("spec", "names", "kind")))
+            for manifest in manifests
+            if manifest.kind == "CustomResourceDefinition"
+            and manifest.get("spec", "scope") == "Cluster"
+        }
+
+    def placed(self, manifest: Manifest) -> Hits:
+        """Yield what is wrong with where the object lies."""
+        namespace = manifest.namespace
+        if is_namespace(manifest) and self._is_unlimited(manifest.name):
+            yield Hit("BH111", ("metadata", "name"), "has no ResourceQuota here")
+        if is_namespace(manifest) or (not namespace and self._is_cluster_wide(manifest)):
+            return
+        if not namespace:
+            yield Hit("BH103", ("metadata",), "names no namespace, so it lands in any")
+        elif is_system(namespace):
+            words = f"is placed in namespace {shown(namespace)}, which is the cluster's own"
+            yield Hit("BH102", ("metadata", "namespace"), f"{words} and belongs to no tenant")
+        elif namespace not in self._owners:
+            words = (
+                f"is placed in namespace {shown(namespace)}, which no Namespace object here "
+                f"declares (declared: {self._declared})"
+            )
+            yield Hit("BH102", ("metadata", "namespace"), words)
+        else:
+            yield from self._by_name(manifest)
+
+    def _is_unlimited(self, namespace: str) -> bool:
+        return namespace in self._owners and namespace not in self._limited
+
+    def _by_name(self, manifest: Manifest) -> Hits:
+        """Yield that an object has the name of another tenant's, unless its label says no."""
+        namespace, name = manifest.namespace, manifest.name[:254]
+        starts = (name[: dash.start()] for dash in re.finditer("-", name))
+        named = next((start for start in reversed([*starts]) if start in self._owners), namespace)
+        said = manifest.get("metadata", "labels", self._label)
+        owner = self._owners[namespace]
+        if self._owners[named] != owner and said not in (owner, namespace):
+            words = (
+                f"is placed in namespace {shown(namespace)}, and by its name it belongs to "
+                f"{shown(named)}; label it {self._label}: {shown(owner)} if it does belong to "
+                f"{shown(namespace)}"
+            )
+            yield Hit("BH101", ("metadata", "namespace"), words)
+
+    def _is_cluster_wide(self, manifest: Manifest) -> bool:
+        known = manifest.kind in CLUSTER_WIDE
+        return known or (manifest.group, manifest.kind) in self._cluster_wide
+
+    def home(self, manifest: Manifest) -> frozenset[str] | None:
+        """Return the namespaces of the tenant in whose the object lies; of a volume, all."""
+        if manifest.namespace:
+            owner = self._owners.get(manifest.namespace)
+            return frozenset({manifest.namespace, *self._namespaces.get(owner or "", ())})
+        return frozenset(self._owners) if manifest.kind == "PersistentVolume" else None
+
+    def labels(self, manifest: Manifest) -> dict[str, list[str]]:
+        """Return the label that the namespace has, or else its name."""
+        owner = self._owners.get(manifest.namespace)
+        return {self._label: [owner, manifest.namespace]} if owner else {}
+
+    def models(self, manifest: Manifest) -> Hits:
+        """Yield nothing: without a tenant nobody is there to use a model."""
+        yield from ()
+
+
+# --- the check of one object among others ----------------------------------------------------
+
+
+class _Checker:
+    """Checks objects, and knows what else is among the manifests."""
+
+    def __init__(self, tenancy: Tenancy, manifests: Sequence[Manifest]) -> None:
+        self._tenancy = tenancy
+        #: Where the objects are that pods use, by kind and name: places by namespace.
+        self._declared: dict[tuple[str, str], dict[str, Place]] = defaultdict(dict)
+        #: Where service accounts are bound, by their namespace and name; no more than are said.
+        self._bound: dict[tuple[str, str], dict[str, Place]] = defaultdict(dict)
+        for manifest in manifests:
+            if manifest.kind in catalogue.USED_KINDS and not manifest.group:
+                there = self._declared[manifest.kind, manifest.name]
+                there.setdefault(manifest.namespace, manifest.place())
+            for path, account in catalogue.bound_accounts(manifest):
+                bound = self._bound[account]
+                if len(bound) <= NAMES:
+                    bound.setdefault(manifest.namespace, manifest.place(path))
+
+    def findings(self, manifest: Manifest) -> Iterator[Finding]:
+        """Yield what is wrong with one object."""
+        subject = "The document"
+        hits = iter([Hit("BH100", (), "is no Kubernetes object: it has no apiVersion and kind")])
+        if manifest.is_object:
+            subject = f"{shown(manifest.kind)} {shown(manifest.name) or 'without a name'}"
+            hits = self._hits(manifest)
+        for hit in hits:
+            yield Finding(
+                RULES[hit.rule],
+                f"{subject} {hit.words}.",
+                manifest.place(hit.path),
+                catalogue.as_text(hit.path),
+                shown(manifest.kind),
+                shown(manifest.name),
+                shown(manifest.namespace),
+            )
+
+    def _hits(self, manifest: Manifest) -> Hits:
+        if manifest.group == "kustomize.config.k8s.io":
+            yield Hit("BH110", ("kind",), "changes what other files say, and is not followed here")
+            return
+        yield from self._tenancy.placed(manifest)
+        yield from self._labels(manifest)
+        home = self._tenancy.home(manifest)
+        yield from catalogue.BY_KIND.get((manifest.group, manifest.kind), catalogue.nothing)(
+            manifest, home
+        )
+        yield from catalogue.binding(manifest)
+        specs = [*catalogue.pod_specs(manifest)]
+        for path, spec in specs:
+            yield from self._pod(manifest, home, path, spec)
+        yield from catalogue.parts_of_pods(manifest)
+        if home is not None:
+            yield from self._subjects(manifest, home)
+            yield from catalogue.references(manifest, home)
+            yield from catalogue.copies(manifest, home)
+            yield from self._uses(manifest, home, specs)
+        yield from self._tenancy.models(manifest)
+
+    def _labels(self, manifest: Manifest) -> Hits:
+        """Yield labels that say another tenant, on the object and on its pods."""
+        wanted = self._tenancy.labels(manifest)
+        places = dict.fromkeys(
+            [
+                (),
+                *(path for path, _ in templates_of(manifest.value)),
+                *catalogue.other_templates(manifest),
+            ]
+        )
+        for label, values in wanted.items():
+            for path in places:
+                said = manifest.get(*path, "metadata", "labels", label)
+                if said is not None and said not in values:
+                    words = f"carries the label {label}: {shown(said)}, and its namespace's is "
+                    where = (*path, "metadata", "labels", label)
+                    yield Hit("BH104", where, f"{words}{shown(values[0])}")
+        if self._tenancy.pods_need_label:
+            yield from self._unlabelled(manifest)
+
+    def _unlabelled(self, manifest: Manifest) -> Hits:
+        label = settings.KUBERNETES.label("tenant")
+        for path, template in templates_of(manifest.value):
+            if get(template, "metadata", "labels", label) is None:
+                what = "makes pods without" if path else "is without"
+                wanted = self._tenancy.labels(manifest)[label][0]
+                yield Hit("BH109", (*path, "metadata"), f"{what} the label {label}: {wanted}")
+
+    def _pod(self, manifest: Manifest, home: frozenset[str] | None, path: Path, spec: Any) -> Hits:
+        yield from catalogue.node(spec, path)
+        yield from catalogue.volumes(spec, path)
+        yield from catalogue.tolerations(spec, path, self._tenancy.labels(manifest))
+        yield from catalogue.account_of_pod(spec, path)
+        for place, container in containers_of(spec, path):
+            yield from catalogue.container(place, container)
+            if "ephemeralContainers" not in place:  # they can have none
+                yield from catalogue.limits(spec, place, container)
+            if home is not None:
+                yield from catalogue.addresses(place, container, home)
+
+    def _subjects(self, manifest: Manifest, home: frozenset[str]) -> Hits:
+        """Yield subjects of a RoleBinding that are not the tenant's."""
+        teams = self._tenancy.labels(manifest).get(settings.KUBERNETES.label("tenant"), [])
+        for path, subject in catalogue.subjects_of(manifest):
+            account = catalogue.account_of(subject)
+            if account is not None:
+                if account[0] not in home:
+                    words = f"binds service account {shown(account[1])} of namespace "
+                    words += f"{shown(account[0])}{self._bound_elsewhere(account, manifest)}"
+                    yield Hit("BH201", (*path, "name"), words)
+            elif get(subject, "kind") in ("Group", "User"):
+                yield from catalogue.group(
+                    text_of(get(subject, "name")), (*path, "name"), home, teams
+                )
+
+    def _bound_elsewhere(self, account: tuple[str, str], manifest: Manifest) -> str:
+        places = sorted(self._bound[account].items())
+        others = [
+            f"{shown(space)} ({place})" for space, place in places if space != manifest.namespace
+        ]
+        return f", which is bound in namespace {' and '.join(others)} too" if others else ""
+
+    def _uses(self, manifest: Manifest, home: frozenset[str], specs: Specs) -> Hits:
+        """Yield what the object uses and only another tenant's namespace has here."""
+        for kind, name, path in catalogue.used(manifest, specs):
+            there = self._declared.get((kind, name), {})
+            if there and not any(namespace in there for namespace in home):
+                namespace, place = next(iter(there.items()))
+                words = f"uses {kind} {shown(name)}, which is declared here only in namespace "
+                yield Hit("BH302", path, f"{words}{shown(namespace) or 'none'} ({place})")

@@ -1,0 +1,143 @@
+"""The page on which manifests are checked before they are applied; nothing of them is kept."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_http_methods
+
+from tenants.access import member
+from tenants.context import acting_team
+from tenants.kubernetes.manifests import reports
+from tenants.kubernetes.manifests.check import Finding
+from tenants.kubernetes.manifests.reader import SENT, Place, TooLarge, Unreadable, lines_of, shown
+from tenants.kubernetes.manifests.rules.catalogue import ERROR, WARNING
+from tenants.models import Tenant
+
+#: What is pasted is called so in findings.
+PASTED = "pasted text"
+#: So many findings are shown.
+MOST = 200
+
+#: Two faults of the usual kind: the wrong namespace, and the node's network.
+EXAMPLE = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: scorer
+  namespace: default
+  labels: {{{label}: {slug}}}
+spec:
+  automountServiceAccountToken: false
+  hostNetwork: true
+  containers:
+    - name: scorer
+      image: scorer:1.4
+      securityContext: {{allowPrivilegeEscalation: false}}
+      resources:
+        requests: {{cpu: 500m, memory: 1Gi}}
+        limits: {{cpu: "1", memory: 1Gi}}
+"""
+
+
+class CheckForm(forms.Form):
+    """What is pasted; it is read by the check, not by the form."""
+
+    manifests = forms.CharField(
+        label="Manifests",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 18, "spellcheck": "false", "autocomplete": "off"}),
+        help_text="YAML or JSON, as many documents as you like, up to 1 MiB.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A finding or a problem, and the line that it is about."""
+
+    place: Place
+    message: str
+    line: str
+    finding: Finding | None = None
+
+    @property
+    def is_pasted(self) -> bool:
+        """Whether it is about what stands in the form."""
+        return self.place.file == PASTED
+
+
+@member
+@require_http_methods(["GET", "HEAD", "POST"])
+def check_manifests(request: HttpRequest, tenant: str) -> HttpResponse:
+    """Check what is pasted and the files that are sent; without either, check an example."""
+    team = acting_team()
+    if request.method != "POST":
+        return render(request, "tenants/check_manifests.html", _example(team))
+    text = request.POST.get("manifests", "")
+    files = _sent(text, request.FILES.getlist("files"))
+    if not files:
+        context = _example(team) | {"error": "Paste a manifest or choose a file."}
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+    else:
+        report = reports.run(files.items(), SENT, team)
+        context = _page(team, report, files) | {"form": CheckForm(initial={"manifests": text})}
+        status = _status(report)
+    return render(request, "tenants/check_manifests.html", context, status=status)
+
+
+def _sent(text: str, uploads: list["UploadedFile[Any]"]) -> dict[str, bytes]:
+    """Return what was sent by name; of two files with one name the second gets a number."""
+    files = {PASTED: text.encode(errors="replace")} if text.strip() else {}
+    for upload in uploads:
+        name, number = upload.name or "file", 2
+        while name in files:
+            name, number = f"{upload.name} ({number})", number + 1
+        files[name] = upload.read()
+    return files
+
+
+def _status(report: reports.Report) -> HTTPStatus:
+    if any(isinstance(problem, TooLarge) for problem in report.unreadable):
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    return HTTPStatus.UNPROCESSABLE_ENTITY if report.unreadable else HTTPStatus.OK
+
+
+def _example(team: Tenant) -> dict[str, Any]:
+    """Return what the page shows before anything was sent: an example, really checked."""
+    text = EXAMPLE.format(label=settings.KUBERNETES.label("tenant"), slug=team.slug)
+    files = {"example": text.encode()}
+    report = reports.run(files.items(), SENT, team)
+    return _page(team, report, files) | {"form": CheckForm(), "example": text}
+
+
+def _page(team: Tenant, report: reports.Report, files: dict[str, bytes]) -> dict[str, Any]:
+    """Return what the page says of a report."""
+    lines = {name: lines_of(content.decode(errors="replace")) for name, content in files.items()}
+
+    def line(place: Place) -> str:
+        of_file = lines[place.file]
+        return shown(of_file[place.line - 1].strip()) if place.line <= len(of_file) else ""
+
+    def problem(one: Unreadable) -> Shown:
+        return Shown(one.place, one.message, line(one.place))
+
+    def finding(one: Finding) -> Shown:
+        return Shown(one.place, one.message, line(one.place), one)
+
+    listed = report.findings[:MOST]
+    return {
+        "team": team,
+        "report": report,
+        "unreadable": [problem(one) for one in report.unreadable],
+        "groups": [
+            (title, tone, [finding(one) for one in listed if one.rule.severity == severity])
+            for severity, title, tone in ((ERROR, "Errors", "bad"), (WARNING, "Warnings", "warn"))
+        ],
+        "left_out": len(report.findings) - len(listed),
+        "address": f"{settings.SITE_URL}/t/{team.slug}/api/{reports.ENDPOINT}",
+    }

@@ -1,0 +1,121 @@
+"""All tenants' namespaces at a glance, for platform admins: states and numbers, and no names.
+
+What is called how inside a namespace is the team's own; here it is only counted.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from tenants.isolation.scope import tenant_scope
+from tenants.kubernetes.pages import findings
+from tenants.kubernetes.pages.findings import RESOURCES, STALE, Limit
+from tenants.models import NamespaceState, Tenant
+
+#: The state of a tenant of which nobody has looked at a cluster.
+UNSEEN = "unseen"
+#: What a tenant is counted under, the gravest first: it is the gravest of its clusters'.
+GRAVEST_FIRST: dict[str, str] = {
+    NamespaceState.State.ERROR: "Error",
+    NamespaceState.State.CONFLICT: "Not ours",
+    NamespaceState.State.DRIFT: "Drift",
+    NamespaceState.State.IN_SYNC: "In sync",
+    UNSEEN: "Not looked at",
+}
+PROBLEMS = "problems"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a tenant stands: the gravest state of its clusters, and whether a look is old."""
+
+    tenant: Tenant
+    state: str
+    stale: bool
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether somebody should look into it."""
+        return self.stale or self.state not in (NamespaceState.State.IN_SYNC, UNSEEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the platform's page shows of a tenant."""
+
+    tenant: Tenant
+    #: Each cluster's name, its state's key and its state in words.
+    clusters: list[tuple[str, str, str]]
+    wrong: int
+    foreign: int
+    workloads: int
+    #: The limit that is nearest to being reached.
+    nearest: Limit | None
+    checked_at: datetime | None
+    stale: bool
+
+
+def standings(tenants: Iterable[Tenant]) -> list[Standing]:
+    """Return how each tenant stands."""
+    return [_standing(tenant) for tenant in tenants]
+
+
+def _standing(tenant: Tenant) -> Standing:
+    with tenant_scope(tenant):
+        states = list(NamespaceState.objects.values_list("state", "checked_at"))
+    found = {state for state, _ in states} or {UNSEEN}
+    oldest = timezone.now() - STALE
+    return Standing(
+        tenant,
+        state=next(state for state in GRAVEST_FIRST if state in found),
+        stale=any(checked_at < oldest for _, checked_at in states),
+    )
+
+
+def totals(found: Iterable[Standing]) -> dict[str, int]:
+    """Return how many tenants stand how, each state in its order."""
+    counts = dict.fromkeys(map(str, GRAVEST_FIRST), 0)
+    for standing in found:
+        counts[standing.state] += 1
+    return counts
+
+
+def chosen(found: Iterable[Standing], show: str) -> list[Standing]:
+    """Return those of a state, those with a problem, or all."""
+    if show == PROBLEMS:
+        return [standing for standing in found if standing.is_problem]
+    return [standing for standing in found if show in ("", standing.state)]
+
+
+def row_of(standing: Standing) -> Row:
+    """Return what is shown of a tenant; nothing in it is a name that the team gave."""
+    with tenant_scope(standing.tenant):
+        states = list(NamespaceState.objects.all())
+    wrong = [
+        finding
+        for state in states
+        for finding in findings.findings_of(state)
+        if not finding.is_fine
+    ]
+    limits = [
+        limit
+        for state in states
+        for limit in findings.limits_of((), state.quota)[0]
+        # A resource of the team's own making could be called anything.
+        if limit.share is not None and limit.resource in RESOURCES
+    ]
+    return Row(
+        tenant=standing.tenant,
+        clusters=[
+            (state.cluster, state.state, GRAVEST_FIRST.get(state.state, state.state))
+            for state in states
+        ],
+        wrong=len(wrong),
+        foreign=sum(finding.state == "foreign" for finding in wrong),
+        workloads=sum(len(state.workloads) for state in states),
+        nearest=max(limits, key=lambda limit: limit.share or 0, default=None),
+        checked_at=min((state.checked_at for state in states), default=None),
+        stale=standing.stale,
+    )

@@ -1,0 +1,429 @@
+"""A cluster's API server in a few typed verbs that take and give plain objects.
+
+``ClusterApi`` is all that Bulkhead asks of a cluster. ``OfficialClient`` does it with Kubernetes'
+own Python client, which is imported when the first one is made: only commands that talk to a
+cluster pay the third of a second that it takes. Of that client only the configuration, the proof of
+who asks and the connections are used, since the rest of it hides the warnings of an answer.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+from tenants.clusters import Cluster
+from tenants.kubernetes.bundle.objects import RBAC, Object
+from tenants.kubernetes.names import FIELD_MANAGER
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+
+#: Seconds: to connect, and until the next bytes of an answer come.
+TIMEOUT = (5.0, 30.0)
+#: Seconds before a call that may work later is made again.
+PAUSES = (0.5, 1.0, 2.0)
+#: The longest that a server may ask to wait.
+LONGEST_PAUSE = 10.0
+#: Seconds for one answer and for a whole list, however slowly they come.
+LONGEST_ANSWER, LONGEST_LIST = 120.0, 300.0
+#: Bytes of an answer, and of a whole list; a page of 250 pods has about five million.
+LARGEST_ANSWER = 64 * 1024 * 1024
+CHUNK = 1024 * 1024
+PAGE = 250
+
+#: Where objects are found: apiVersion and kind to the name in addresses, and whether in namespaces.
+RESOURCES = {
+    ("v1", "Namespace"): ("namespaces", False),
+    ("v1", "ServiceAccount"): ("serviceaccounts", True),
+    ("v1", "ResourceQuota"): ("resourcequotas", True),
+    ("v1", "LimitRange"): ("limitranges", True),
+    ("v1", "Pod"): ("pods", True),
+    (f"{RBAC}/v1", "Role"): ("roles", True),
+    (f"{RBAC}/v1", "RoleBinding"): ("rolebindings", True),
+    ("networking.k8s.io/v1", "NetworkPolicy"): ("networkpolicies", True),
+    ("apps/v1", "Deployment"): ("deployments", True),
+    ("apps/v1", "StatefulSet"): ("statefulsets", True),
+    ("apps/v1", "DaemonSet"): ("daemonsets", True),
+    ("batch/v1", "Job"): ("jobs", True),
+    ("batch/v1", "CronJob"): ("cronjobs", True),
+    ("batch/v1beta1", "CronJob"): ("cronjobs", True),
+    (f"{RBAC}/v1", "ClusterRole"): ("clusterroles", False),
+    (f"{RBAC}/v1", "ClusterRoleBinding"): ("clusterrolebindings", False),
+    ("scheduling.k8s.io/v1", "PriorityClass"): ("priorityclasses", False),
+}
+
+#: Errors of the server's own, by their status, that no second attempt would mend.
+PERMANENT = (
+    "failed to create typed patch object",
+    "unable to convert",
+    "unsupported role reference kind",
+)
+NO_ANSWER = "What answers there is no API server of Kubernetes."
+CONFLICT_WITH = re.compile(r'conflict with ("(?:[^"\\]|\\.)*")')
+WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+
+class ClusterError(Exception):
+    """A cluster did not do what was asked; the text, which teams read, says why.
+
+    ``detail`` is for who runs Bulkhead: addresses and files.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class NoAccess(ClusterError):
+    """How to reach the cluster is not configured, or wrongly."""
+
+
+class TooLarge(ClusterError):
+    """An answer has more bytes than are read."""
+
+
+class Unreachable(ClusterError):
+    """No answer came, also not after several attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A part of why a call was refused: a field, and for a conflict who manages it."""
+
+    field: str
+    message: str
+    manager: str = ""
+    reason: str = ""
+
+
+class ApiError(ClusterError):
+    """The API server refused; ``reason`` is Kubernetes' own word, such as Conflict."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str = "",
+        message: str = "",
+        causes: tuple[Cause, ...] = (),
+        wait: float = 0,
+    ) -> None:
+        super().__init__(message or f"The API server answered {status}.")
+        self.status = status
+        self.reason = reason
+        self.causes = causes
+        self.wait = wait
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call could succeed later."""
+        if self.status >= 500:
+            return not any(text in self.message for text in PERMANENT)
+        return self.status == 429
+
+    @property
+    def conflicts(self) -> tuple[Cause, ...]:
+        """The fields that somebody else manages, which an apply without force does not take."""
+        return tuple(cause for cause in self.causes if cause.manager)
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether every other call in the namespace would be refused too."""
+        return self.status == 401 or any(
+            cause.reason == "NamespaceTerminating" for cause in self.causes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An object as the server has it now, what it warns of, and whether it was just made."""
+
+    object: Object
+    warnings: tuple[str, ...] = ()
+    created: bool = False
+    #: The bytes that it took.
+    size: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects of a kind; ``complete`` tells whether these are all."""
+
+    items: tuple[Object, ...]
+    complete: bool = True
+
+
+class ClusterApi(Protocol):
+    """What Bulkhead asks of a cluster; each verb raises ClusterError."""
+
+    def version(self) -> str:
+        """Return the cluster's version, such as v1.36.2."""
+
+    def get(self, version: str, kind: str, name: str, namespace: str = "") -> Answer:
+        """Return one object; ApiError with status 404 where there is none."""
+
+    def list(self, version: str, kind: str, namespace: str = "", *, most: int = 10_000) -> Listing:
+        """Return the objects of a kind, in a namespace or in all; not all if they are too many."""
+
+    def create(self, obj: Object) -> Answer:
+        """Make an object; ApiError with status 409 where one of its name is there already."""
+
+    def apply(
+        self, obj: Object, *, force: bool, dry_run: bool = False, manager: str = FIELD_MANAGER
+    ) -> Answer:
+        """Make the object's fields so, by server-side apply; others' fields only with ``force``."""
+
+    def replace(self, obj: Object, *, manager: str = FIELD_MANAGER) -> Answer:
+        """Put the object in place of the one whose resourceVersion it has; else status 409."""
+
+    def delete(self, obj: Object) -> None:
+        """Delete exactly the object of that uid and resourceVersion; else status 409."""
+
+
+class OfficialClient:
+    """A cluster's API server, called through Kubernetes' own client; a ``ClusterApi``.
+
+    Calls have a timeout and follow no redirect, since that would show the token elsewhere. One that
+    may work later is made again, after each of ``pauses``.
+    """
+
+    def __init__(self, cluster: Cluster, pauses: tuple[float, ...] | None = None) -> None:
+        """Read how the cluster is reached; raises NoAccess."""
+        self.pauses = PAUSES if pauses is None else pauses
+        self._client: Any = import_module("kubernetes.client").ApiClient(_configuration(cluster))
+        self._client.user_agent = "bulkhead"
+
+    def version(self) -> str:
+        """Return the cluster's version."""
+        return str(self._call("GET", "/version").object.get("gitVersion", ""))
+
+    def get(self, version: str, kind: str, name: str, namespace: str = "") -> Answer:
+        """Return one object."""
+        return _one(self._call("GET", _address(version, kind, namespace, name)))
+
+    def list(self, version: str, kind: str, namespace: str = "", *, most: int = 10_000) -> Listing:
+        """Return the objects of a kind, page by page until there are ``most``.
+
+        Whoever writes objects decides how large they are, so what all of them take is bounded too:
+        in bytes and in time. Pages that are too large are asked for in smaller ones.
+        """
+        items: list[Object] = []
+        size, limit, more = 0, PAGE, ""
+        deadline = time.monotonic() + LONGEST_LIST
+        while True:
+            query = {"limit": str(limit), **({"continue": more} if more else {})}
+            try:
+                page = self._call("GET", _address(version, kind, namespace), query)
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = max(limit // 8, 1)
+                continue
+            found, more = _page(page.object)
+            # What is listed does not say its kind, unlike what is got.
+            items += ({"apiVersion": version, "kind": kind, **item} for item in found)
+            size += page.size
+            ends = not (more and found) or size > LARGEST_ANSWER or time.monotonic() > deadline
+            if ends or len(items) >= most:
+                return Listing(tuple(items[:most]), complete=not more and len(items) <= most)
+
+    def create(self, obj: Object) -> Answer:
+        """Make an object that must not be there."""
+        address = _address_of(obj).rpartition("/")[0]
+        return _one(self._call("POST", address, {"fieldManager": FIELD_MANAGER}, obj))
+
+    def apply(
+        self, obj: Object, *, force: bool, dry_run: bool = False, manager: str = FIELD_MANAGER
+    ) -> Answer:
+        """Make the object's fields so, by server-side apply."""
+        query = {
+            "fieldManager": manager,
+            "force": "true" if force else "false",
+            "fieldValidation": "Strict",
+            **({"dryRun": "All"} if dry_run else {}),
+        }
+        return _one(self._call("PATCH", _address_of(obj), query, obj, APPLY))
+
+    def replace(self, obj: Object, *, manager: str = FIELD_MANAGER) -> Answer:
+        """Put the object in place of the one whose resourceVersion it has."""
+        query = {"fieldManager": manager, "fieldValidation": "Strict"}
+        return _one(self._call("PUT", _address_of(obj), query, obj))
+
+    def delete(self, obj: Object) -> None:
+        """Delete exactly that object."""
+        metadata = obj["metadata"]
+        exact = {key: metadata[key] for key in ("uid", "resourceVersion") if key in metadata}
+        if "uid" not in exact:
+            raise ValueError("An object without a uid could be another one by now.")
+        self._call("DELETE", _address_of(obj), {}, {"preconditions": exact})
+
+    def _call(
+        self,
+        method: str,
+        address: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = JSON,
+    ) -> Answer:
+        where = f"{address}?{urlencode(query)}" if query else address
+        for pause in self.pauses:
+            try:
+                return self._once(method, where, body, content)
+            except ApiError as error:
+                if not error.may_pass:
+                    raise
+                pause = max(pause, error.wait)
+            except Unreachable:
+                pass
+            time.sleep(pause)
+        return self._once(method, where, body, content)
+
+    def _once(self, method: str, where: str, body: Object | None, content: str) -> Answer:
+        client = self._client
+        headers = {"Accept": JSON, "Content-Type": content, "User-Agent": client.user_agent}
+        try:
+            client.update_params_for_auth(headers, [], ["BearerToken"], where, method, body)
+            answer = client.rest_client.request(
+                method,
+                client.configuration.host.rstrip("/") + where,
+                headers=headers,
+                body=body,
+                _request_timeout=TIMEOUT,
+            ).response
+            data = _body(answer)
+        except Exception as error:
+            raise _unreachable(error, client.configuration.host) from error
+        if data is None:
+            answer.close()
+            raise TooLarge("The API server's answer is too large.", where)
+        answer.release_conn()
+        return _read(answer, data)
+
+
+def _body(answer: Any) -> bytes | None:
+    """Return an answer's bytes, None for too many; raises TimeoutError if they come too slowly."""
+    parts: list[bytes] = []
+    size, deadline = 0, time.monotonic() + LONGEST_ANSWER
+    # One byte at a time would be in time for ever, so none is waited for longer than the whole.
+    while part := answer.read1(CHUNK, decode_content=True):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            return None
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return b"".join(parts)
+
+
+def _one(answer: Answer) -> Answer:
+    """Return an answer that is an object; raises ClusterError for another."""
+    if not _is_object(answer.object):
+        raise ClusterError(NO_ANSWER)
+    return answer
+
+
+def _page(answer: Object) -> tuple[list[Object], str]:
+    """Return the objects of a page of a list, and what asks for the next; raises ClusterError."""
+    metadata, items = answer.get("metadata"), answer.get("items") or []
+    if not (isinstance(metadata, dict) and isinstance(items, list) and all(map(_is_object, items))):
+        raise ClusterError(NO_ANSWER)
+    return items, str(metadata.get("continue") or "")
+
+
+def _is_object(value: Any) -> bool:
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
+
+
+def _configuration(cluster: Cluster) -> Any:
+    """Return the official client's configuration for the cluster; raises NoAccess."""
+    made = import_module("kubernetes.client").Configuration()
+    config: Any = import_module("kubernetes.config")
+    try:
+        if not cluster.kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config(client_configuration=made)
+        else:
+            config.load_kube_config(
+                config_file=cluster.kubeconfig or None,
+                context=cluster.context or None,
+                client_configuration=made,
+                persist_config=False,
+            )
+    except Exception as error:  # the library lets through whatever a file's content causes
+        detail = f"{cluster.name}: {error}"
+        raise NoAccess("Bulkhead has no working access to this cluster.", detail) from error
+    made.retries = False
+    return made
+
+
+def _address_of(obj: Object) -> str:
+    metadata = obj["metadata"]
+    return _address(obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def _address(version: str, kind: str, namespace: str, name: str = "") -> str:
+    plural, namespaced = RESOURCES[version, kind]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    inside = f"/namespaces/{quote(namespace, safe='')}" if namespaced and namespace else ""
+    return f"{root}{inside}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
+
+
+def _unreachable(error: Exception, host: str) -> Unreachable:
+    """Say why no answer came, without the address, which is nobody's but the platform's."""
+    reasons = {
+        "ConnectTimeoutError": "no connection in time",
+        "ReadTimeoutError": "no answer in time",
+        "TimeoutError": "no answer in time",
+        "NameResolutionError": "its name is not known",
+        "NewConnectionError": "the connection was refused",
+        "SSLError": "its certificate is not trusted",
+        "ApiException": "its certificate is not trusted",
+        "ProtocolError": "the connection broke off",
+    }
+    reason = reasons.get(type(error).__name__, "the call could not be made")
+    return Unreachable(f"The cluster does not answer: {reason}.", f"{host}: {error!r}")
+
+
+def _read(answer: Any, data: bytes) -> Answer:
+    """Return what a response holds; raises ApiError for a refusal."""
+    try:
+        body = json.loads(data)
+    except ValueError:
+        body = None
+    except RecursionError:  # what manages a field may be nested as deeply as its manager likes
+        raise ClusterError("An object there is nested too deeply to be read.") from None
+    if not isinstance(body, dict):
+        body = {}
+        if 200 <= answer.status < 300:
+            raise ClusterError(NO_ANSWER)
+    if not 200 <= answer.status < 300:
+        raise _error(answer.status, body, answer.headers)
+    found = (WARNING.findall(header) for header in answer.headers.getlist("Warning"))
+    warnings = tuple(re.sub(r"\\(.)", r"\1", text) for texts in found for text in texts)
+    return Answer(body, warnings, created=answer.status == 201, size=len(data))
+
+
+def _error(status: int, body: Object, headers: Mapping[str, str]) -> ApiError:
+    details = body.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    found = tuple(_cause(cause) for cause in causes or () if isinstance(cause, dict))
+    after = headers.get("Retry-After", "")
+    wait = min(float(after), LONGEST_PAUSE) if after.isdecimal() else 0
+    message = str(body.get("message") or "")
+    if status == 401:
+        message = "The cluster does not accept what Bulkhead signs in with."
+    if 300 <= status < 400:
+        message = "The cluster's address leads elsewhere; redirects are not followed."
+    return ApiError(status, str(body.get("reason") or ""), message, found, wait)
+
+
+def _cause(cause: Mapping[str, Any]) -> Cause:
+    message, reason = str(cause.get("message") or ""), str(cause.get("reason") or "")
+    found = CONFLICT_WITH.match(message) if reason == "FieldManagerConflict" else None
+    manager = re.sub(r"\\(.)", r"\1", found[1][1:-1]) if found else ""
+    return Cause(str(cause.get("field") or ""), message, manager, reason)

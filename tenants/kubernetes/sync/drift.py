@@ -1,0 +1,274 @@
+"""What differs between a namespace as it is and as it should be, and who made it so.
+
+All of this is told from objects alone, without a cluster. A server-side apply does not answer it:
+keys that others add inside our objects survive it, forced or not, and a default-deny that somebody
+gave a rule more would be wide open and yet "unchanged".
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from tenants.kubernetes.bundle.objects import Object
+from tenants.kubernetes.names import FIELD_MANAGER, MANAGED_BY
+from tenants.kubernetes.sync.client import ApiError
+from tenants.kubernetes.workloads import containers_of
+
+#: Characters of a text that a cluster gave.
+LONGEST = 1_000
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+
+#: What is never compared: who an object is, and what the cluster says about it.
+ASIDE = frozenset({"apiVersion", "kind", "metadata", "status"})
+#: What the cluster itself, or a team, may add to objects of a kind.
+OTHERS = {
+    "Namespace": frozenset({"spec"}),
+    "ServiceAccount": frozenset({"secrets", "imagePullSecrets"}),
+}
+#: The kinds whose texts are amounts, of which a cluster keeps one spelling: 1024Gi comes back 1Ti.
+WITH_AMOUNTS = frozenset({"ResourceQuota", "LimitRange"})
+#: The kinds of which more objects allow more: a foreign one opens what ours closes.
+ADDITIVE = frozenset({"RoleBinding", "NetworkPolicy"})
+
+AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))([eE][+-]?\d{1,3}|[numkMGTPE]|[KMGTPE]i)?")
+FACTORS = {
+    **{unit: Decimal(10) ** power for unit, power in zip("num", (-9, -6, -3), strict=True)},
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+#: The way to a field, by its keys. No list in our objects is merged, so a path ends at a list.
+Path = tuple[str, ...]
+
+
+def clean(text: object) -> str:
+    """Return a cluster's text for a database, a terminal and a page: one line, not too long."""
+    line = "".join(char if char.isprintable() else " " for char in str(text))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+
+
+def amount(text: str) -> Decimal | None:
+    """Return the value of a quantity such as 500m or 16Gi; None for another text."""
+    found = AMOUNT.fullmatch(text)
+    if found is None:
+        return None
+    number, unit = found.groups()
+    if unit and unit[0] in "eE" and len(unit) > 1 and unit[1] != "i":
+        return Decimal(number + unit)
+    return Decimal(number) * FACTORS.get(unit, Decimal(1))
+
+
+def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
+    """Return the fields in which the live object is not the wanted one.
+
+    That includes what is in it beside the wanted. Labels and annotations are others' to add, except
+    those that begin with our ``prefix``.
+    """
+    aside = ASIDE | OTHERS.get(wanted["kind"], frozenset())
+    amounts = wanted["kind"] in WITH_AMOUNTS
+    found: list[Path] = []
+    for part in ("labels", "annotations"):
+        ours, theirs = (_dict(obj["metadata"].get(part)) for obj in (wanted, live))
+        for key in sorted({*ours, *(key for key in theirs if key.startswith(f"{prefix}/"))}):
+            if ours.get(key) != theirs.get(key):
+                found.append(("metadata", part, key))
+    ours, theirs = (
+        _normal({key: obj[key] for key in obj if key not in aside}, amounts)
+        for obj in (wanted, live)
+    )
+    return [*found, *_differ((), ours, theirs)]
+
+
+def _differ(path: Path, wanted: Any, live: Any) -> Iterator[Path]:
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        for key in sorted({*wanted, *live}):
+            yield from _differ((*path, key), wanted.get(key), live.get(key))
+    elif wanted != live:
+        yield path
+
+
+def _normal(value: Any, amounts: bool) -> Any:
+    """Return the value in a form in which equal things are equal.
+
+    A server leaves empty lists out. An empty object is something else than none: as a peer of a
+    NetworkPolicy, for one, it chooses everything.
+    """
+    if isinstance(value, dict):
+        inner = {key: _normal(entry, amounts) for key, entry in value.items()}
+        return {key: entry for key, entry in inner.items() if entry not in ([], None)}
+    if isinstance(value, list):
+        return [_normal(entry, amounts) for entry in value]
+    if amounts and isinstance(value, str):
+        found = amount(value)
+        return value if found is None else found
+    return value
+
+
+def dotted(path: Path) -> str:
+    """Return a path as Kubernetes writes it: .spec.hard.pods."""
+    return "".join(f".{key}" for key in path)
+
+
+def manager_of(live: Object, path: Path) -> str:
+    """Return who but Bulkhead manages a field, the latest of them; empty if nobody does."""
+    entries = [entry for entry in _list(live["metadata"].get("managedFields")) if _is_dict(entry)]
+    owners = [
+        (str(entry.get("time", "")), str(entry.get("manager", "")))
+        for entry in entries
+        if entry.get("manager") != FIELD_MANAGER and _holds(entry.get("fieldsV1"), path)
+    ]
+    return max(owners, default=("", ""))[1]
+
+
+def maker_of(live: Object) -> str:
+    """Return who manages an object's own fields, the first of them; empty if nobody says so."""
+    entries = [entry for entry in _list(live["metadata"].get("managedFields")) if _is_dict(entry)]
+    makers = [
+        (str(entry.get("time", "")), str(entry.get("manager", "")))
+        for entry in entries
+        if not entry.get("subresource")
+    ]
+    return min(makers, default=("", ""))[1]
+
+
+def _holds(fields: Any, path: Path) -> bool:
+    for key in path:
+        fields = _dict(fields).get(f"f:{key}")
+        if fields is None:
+            return False
+    return True
+
+
+def culprits(live: Object, paths: Iterable[Path], error: ApiError | None) -> list[dict[str, str]]:
+    """Return the fields that differ with who manages them, as the state keeps them.
+
+    ``error`` is the refusal of an apply without force, which names managers. It may name fields
+    more, in which nothing differs: for a server, to say that a list is empty is another value than
+    not to say so. A field that Bulkhead wrote in another way than by applying is nobody's fault.
+    """
+    named = {cause.field: cause.manager for cause in (error.conflicts if error else ())}
+    found = []
+    for path in paths:
+        manager = manager_of(live, path) or named.get(dotted(path), "")
+        found.append(_field(dotted(path), "" if manager == FIELD_MANAGER else manager))
+    return found
+
+
+def _field(field: str, manager: str) -> dict[str, str]:
+    made = {"field": clean(field)}
+    return {**made, "manager": clean(manager)} if manager else made
+
+
+def is_unchanged(before: Object, after: Object) -> bool:
+    """Tell whether an apply left an object as it was, apart from what each write changes."""
+    return _kept(before) == _kept(after)
+
+
+def _kept(obj: Object) -> Object:
+    # An apply of an empty list counts the generation up, although what is kept has no such list.
+    counted = ("resourceVersion", "generation")
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in counted}
+    entries = _list(metadata.pop("managedFields", None))
+    owned = [{key: value for key, value in entry.items() if key != "time"} for entry in entries]
+    owners = sorted(json.dumps(entry, sort_keys=True) for entry in owned)
+    rest = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
+    return {**rest, "metadata": metadata, "owners": owners}
+
+
+def corrected(wanted: Object, live: Object, prefix: str) -> Object:
+    """Return what is to replace the live object: ours where we decide, and theirs elsewhere."""
+    metadata = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
+    for part in ("labels", "annotations"):
+        theirs = _dict(metadata.get(part))
+        kept = {key: value for key, value in theirs.items() if not key.startswith(f"{prefix}/")}
+        metadata[part] = {**kept, **wanted["metadata"].get(part, {})}
+    others = OTHERS.get(wanted["kind"], frozenset())
+    return {
+        **{key: live[key] for key in others if key in live},
+        **{key: value for key, value in wanted.items() if key != "metadata"},
+        "metadata": metadata,
+    }
+
+
+def is_leaving(live: Object) -> bool:
+    """Tell whether a namespace is being deleted."""
+    return "deletionTimestamp" in live["metadata"] or (
+        _dict(live.get("status")).get("phase") == "Terminating"
+    )
+
+
+def belongs_to(live: Object, namespace: Object, id_label: str) -> bool:
+    """Tell whether a live object has the labels of the tenant whose namespace is ``namespace``.
+
+    A namespace that has not is somebody else's, whatever its name is.
+    """
+    ours, theirs = namespace["metadata"]["labels"], _dict(live["metadata"].get("labels"))
+    return theirs.get(MANAGED_BY_LABEL) == MANAGED_BY and theirs.get(id_label) == ours[id_label]
+
+
+def was_applied(live: Object) -> bool:
+    """Tell whether Bulkhead itself made the object: a copy has its labels, but not its manager."""
+    return any(
+        _dict(entry).get("manager") == FIELD_MANAGER and _dict(entry).get("operation") == "Apply"
+        for entry in _list(live["metadata"].get("managedFields"))
+    )
+
+
+def quota_use(quotas: Iterable[Object]) -> dict[str, dict[str, str]]:
+    """Return limit and use of each resource that the cluster has counted for these quotas."""
+    found = {}
+    for quota in quotas:
+        status = _dict(quota.get("status"))
+        used = _dict(status.get("used"))
+        for resource, hard in _dict(status.get("hard")).items():
+            if resource in used:
+                found[clean(resource)] = {"hard": clean(hard), "used": clean(used[resource])}
+    return found
+
+
+def problems_of_pods(pods: Iterable[Object], label: str, slug: str) -> list[dict[str, str]]:
+    """Return the running pods that are not labelled as the tenant's, or that have no limits.
+
+    Admission refuses such pods; these were there before, or came while it was away. A label's other
+    value is not repeated: it may be another tenant's name.
+    """
+    found = []
+    for pod in pods:
+        if _dict(pod.get("status")).get("phase") in ("Succeeded", "Failed"):
+            continue
+        labels = _dict(pod["metadata"].get("labels"))
+        problems = [] if labels.get(label) == slug else [_mislabelled(label, label in labels)]
+        problems += _unlimited(pod)
+        name = clean(pod["metadata"]["name"])
+        found += [{"kind": "Pod", "name": name, "problem": clean(text)} for text in problems]
+    return found
+
+
+def _mislabelled(label: str, has_one: bool) -> str:
+    if has_one:
+        return f"Its label {label} names another tenant than this namespace's."
+    return f"It has no label {label}."
+
+
+def _unlimited(pod: Object) -> Iterator[str]:
+    for path, container in containers_of(pod.get("spec"), ()):
+        if path[0] == "ephemeralContainers":  # these can have none
+            continue
+        limits = _dict(_dict(container.get("resources")).get("limits"))
+        missing = [resource for resource in ("cpu", "memory") if resource not in limits]
+        if missing:
+            yield f"Its container {container.get('name')} has no limit of {' and '.join(missing)}."
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
