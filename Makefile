@@ -30,11 +30,11 @@ test: lint browser $(OLD_CLIENT)/ready ## Check the code, then run all tests
 	@$(TEST) tests/browser
 
 test-kubernetes: $(VENV)/test-ready ## Run the tests that need a real kube-apiserver, which is built once
-	@if [ -z "$${KUBE_APISERVER-}" ]; then tests/kubernetes/build.sh "$(KUBERNETES)"; fi
+	@if [ -z "$${KUBE_APISERVER-}" ]; then tests/live_cluster/build.sh "$(KUBERNETES)"; fi
 	@KUBE_APISERVER="$${KUBE_APISERVER-$(KUBERNETES)/kube-apiserver}" \
 		KUBE_CONTROLLER_MANAGER="$${KUBE_CONTROLLER_MANAGER-$(KUBERNETES)/kube-controller-manager}" \
 		KUBE_POLICIES="$${KUBE_POLICIES-$(KUBERNETES)/policies}" \
-		$(TEST) tests/kubernetes
+		$(TEST) tests/live_cluster
 
 lint: $(VENV)/test-ready ## Check format, style, types, templates and the direction of imports
 	@$(PYTHON) -m ruff format --check --quiet

@@ -21,8 +21,8 @@ from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
 from tenants.models import User
-from tests.kubernetes_stage import Stage, replayed, team_for
-from tests.people import World, make_world
+from tests.support.kubernetes_stage import Stage, replayed, team_for
+from tests.support.people import World, make_world
 
 # Tests are not timed: the machines that run them are shared.
 hypothesis.register_profile("untimed", deadline=None)
@@ -34,14 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         mark = item.get_closest_marker("django_db")
         if mark and mark.kwargs.get("transaction") and "owner" not in mark.kwargs["databases"]:
-            raise pytest.UsageError(f"{item.nodeid}: use the mark `committed` of tests.people.")
+            hint = "use the mark `committed` of tests.support.people"
+            raise pytest.UsageError(f"{item.nodeid}: {hint}.")
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say which level has not been run: nobody should take these tests for all there are."""
-    if not any("kubernetes" in argument for argument in config.args):
+    if not any("live_cluster" in argument for argument in config.args):
         terminalreporter.write_line(
             "Not among these: the tests on a real kube-apiserver (make test-kubernetes)."
         )

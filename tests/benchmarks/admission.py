@@ -19,12 +19,13 @@ import psycopg
 
 from tests.benchmarks.load import CONNECTIONS, HOST, Client, Load, drawn
 from tests.benchmarks.report import machine, own_share, say, stop_on_signals
-from tests.benchmarks.servers import ROOT, WORKERS, running
+from tests.benchmarks.servers import WORKERS, running
 from tests.benchmarks.sites import Site, Size, data_dir, free_port, make_site
-from tests.certificates import Authority
+from tests.support import ROOT
+from tests.support.certificates import Authority
 
 PATH = "/kubernetes/admission?timeout=3s"
-RECORDING = "tests/kubernetes_recordings/v1.36.2/admissionreview-pod-create-allowed.json"
+RECORDING = "tests/kubernetes/recordings/v1.36.2/admissionreview-pod-create-allowed.json"
 PREFIX = "bulkhead.dev"
 MOST_MILLISECONDS = 50
 #: How many different questions there are of each kind.

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
+
 WORKERS = 2
 START_SECONDS = 120
 STOP_SECONDS = 15

@@ -18,7 +18,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.benchmarks.servers import ROOT, WORKERS, Server, running
+from tests.benchmarks.servers import WORKERS, Server, running
+from tests.support import ROOT
 
 
 @dataclass(frozen=True)

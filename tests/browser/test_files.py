@@ -14,7 +14,7 @@ from models_registry.models import ArtifactFile, ModelVersion, RegisteredModel, 
 from models_registry.queries import usage_of
 from tenants.isolation.scope import tenant_scope
 from tests.browser.conftest import Watch, accessibility_faults
-from tests.people import FILES, PASSWORD, World, give_files
+from tests.support.people import FILES, PASSWORD, World, give_files
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 

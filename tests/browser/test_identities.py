@@ -12,9 +12,9 @@ from models_registry import registry
 from models_registry.models import ModelVersion
 from tenants.isolation.scope import tenant_scope
 from tests.browser.conftest import accessibility_faults
-from tests.issuers import refused_identity
-from tests.people import World
-from tests.test_identity_scope import use_clusters
+from tests.identity.test_workloads import use_clusters
+from tests.support.issuers import refused_identity
+from tests.support.people import World
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 

@@ -9,8 +9,8 @@ from pytest_django.live_server_helper import LiveServer
 
 from tenants.models import Tenant
 from tests.browser.conftest import Watch, accessibility_faults
-from tests.people import World
-from tests.states import foreign, looked, objects_of, quota_of
+from tests.support.people import World
+from tests.support.states import foreign, looked, objects_of, quota_of
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 

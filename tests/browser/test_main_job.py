@@ -13,7 +13,7 @@ from models_registry import registry
 from models_registry.models import RegisteredModel
 from tenants.isolation.scope import tenant_scope
 from tests.browser.conftest import Watch, accessibility_faults
-from tests.people import HOSTILE_NAMES, PASSWORD, World
+from tests.support.people import HOSTILE_NAMES, PASSWORD, World
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).resolve().parent.parent.parent / "README.md"
+from tests.support import ROOT
+
+README = ROOT / "README.md"
 
 
 def readme(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
