@@ -36,7 +36,8 @@ from models_registry.models import ArtifactFile, ModelVersion
 from models_registry.validators import validate_path
 from models_registry.views import find_version
 from tenants.access import member, receives_bytes, require
-from tenants.isolation.scope import NotAMember, Scope, member_scope
+from tenants.isolation.credentials import NotAMember
+from tenants.isolation.scope import Scope, member_scope
 
 #: How much of a file is shown, in bytes.
 PREVIEW = 64 * 1024

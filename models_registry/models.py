@@ -14,8 +14,8 @@ from guardian.managers import GroupObjectPermissionManager, UserObjectPermission
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 
 from models_registry import validators
+from tenants.isolation.manager import CurrentGroupId, CurrentTenantId, CurrentUserId, TenantManager
 from tenants.isolation.rls import GRANTEE_READ, SHARED_READ
-from tenants.isolation.scope import CurrentGroupId, CurrentTenantId, CurrentUserId, TenantManager
 from tenants.models import TenantForeignKey, TenantOwned, User
 
 

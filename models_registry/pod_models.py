@@ -21,9 +21,10 @@ from models_registry.files.paths import NOBODYS, as_id, same_team, workspace_nam
 from models_registry.files.sources import Named
 from models_registry.models import ModelVersion
 from models_registry.validators import NAME_LENGTH
-from tenants.isolation.scope import current_scope, read_in_scope
+from tenants.isolation.scope import current_scope
 from tenants.kubernetes import workloads
 from tenants.kubernetes.workloads import Reference
+from tenants.prepared import read_in_scope
 
 #: As much of what a manifest says is repeated.
 QUOTED = 100

@@ -36,7 +36,8 @@ from models_registry.models import (
     ModelVersion,
     RegisteredModel,
 )
-from tenants.isolation.scope import CurrentUserId, current_scope
+from tenants.isolation.manager import CurrentUserId
+from tenants.isolation.scope import current_scope
 from tenants.models import AuditEvent, Membership, Role, Tenant
 
 #: How a list of models can be sorted: the word in the URL, what people read, the columns.

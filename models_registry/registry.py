@@ -27,9 +27,10 @@ from models_registry.models import (
 )
 from tenants import audit
 from tenants.access import TenantSuspended, require
-from tenants.isolation.scope import current_scope, read_in_scope, together
+from tenants.isolation.scope import current_scope
+from tenants.isolation.statements import pipeline
 from tenants.models import AuditEvent, User
-from tenants.prepared import insert
+from tenants.prepared import insert, read_in_scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -143,7 +144,7 @@ def register_model(
         updated_at=now,
     )
     try:
-        with _undone_alone(), together():
+        with _undone_alone(), pipeline():
             insert(model)
             audit.record("model.registered", model)
     except IntegrityError as error:
@@ -312,7 +313,7 @@ def add_version(
     )
     if found.origin is not None:
         _keep_verdicts(version, found.origin)
-    with together():
+    with pipeline():
         insert(version)
         audit.record("version.added", version, label=_name(version), changes={"to": version.number})
     if found.folder is not None and not artifacts.snapshot(version, found.folder, found.version):

@@ -34,19 +34,18 @@ from models_registry.files.request_body import NoLength
 from models_registry.registry import NameTaken
 from tenants import audit
 from tenants.access import api
+from tenants.audit import acting_from
 from tenants.identity import tokens, workloads
 from tenants.identity.signing_keys import KeysUnavailable
-from tenants.isolation.scope import (
+from tenants.isolation.credentials import (
     AnyCredential,
     BadToken,
     ContradictsToken,
     Credential,
     NotAMember,
-    Scope,
     WhichTeam,
-    acting_from,
-    token_scope,
 )
+from tenants.isolation.scope import Scope, token_scope
 from tenants.middleware import client_ip
 
 logger = logging.getLogger("bulkhead.api")

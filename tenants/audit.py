@@ -1,13 +1,28 @@
 """The audit log: each change writes its event in the transaction of the change."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
 from django.db import models
 
-from tenants.isolation.scope import caller_address, current_scope
+from tenants.isolation.scope import current_scope
 from tenants.models import AccountEvent, AuditEvent, User
 from tenants.prepared import insert
+
+_address: ContextVar[str | None] = ContextVar("bulkhead_address", default=None)
+
+
+@contextmanager
+def acting_from(address: str | None) -> Iterator[None]:
+    """Let the events that the block writes carry the caller's network address."""
+    token = _address.set(address)
+    try:
+        yield
+    finally:
+        _address.reset(token)
 
 
 def record(
@@ -52,7 +67,7 @@ def _event(
         object_id=object_id if isinstance(object_id, UUID) else None,
         object_label=(label or (str(obj) if obj is not None else scope.slug))[:256],
         changes=changes or {},
-        ip=caller_address(),
+        ip=_address.get(),
         via=scope.via,
     )
 
@@ -65,5 +80,5 @@ def record_account(
 ) -> AccountEvent:
     """Write what happened to an account; it belongs to no tenant."""
     return AccountEvent.objects.create(
-        action=action, user=user, ip=caller_address(), changes=changes or {}
+        action=action, user=user, ip=_address.get(), changes=changes or {}
     )

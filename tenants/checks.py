@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from tenants.access import policy_of
 from tenants.isolation import rls
-from tenants.isolation.scope import TenantManager
+from tenants.isolation.manager import TenantManager
 from tenants.models import TenantForeignKey, TenantOwned
 
 #: What ``tenant_isolation`` says, in PostgreSQL's words; a condition more would be a hole.

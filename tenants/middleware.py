@@ -23,8 +23,10 @@ from django.urls import Resolver404, resolve
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from tenants.access import is_platform_admin, let_send, policy_of
+from tenants.audit import acting_from
 from tenants.context import my_teams
-from tenants.isolation.scope import NotAMember, acting_from, member_scope, scope_or_none
+from tenants.isolation.credentials import NotAMember
+from tenants.isolation.scope import member_scope, scope_or_none
 from tenants.models import User
 
 # What cannot be a slug is never asked of the database, which takes no NUL for an answer.

@@ -13,7 +13,8 @@ from django.db import models
 from django.db.models.functions import Replace
 from django.utils import timezone
 
-from tenants.isolation.scope import TenantManager, current_tenant_id
+from tenants.isolation.manager import TenantManager
+from tenants.isolation.scope import current_tenant_id
 from tenants.sizes import SizeName, check_custom
 
 SLUG = r"^[a-z]([a-z0-9_-]{0,38}[a-z0-9])?\Z"

@@ -1,22 +1,97 @@
-"""Finding and writing a tenant's row by prepared statements, where each millisecond counts.
+"""Reading and writing a tenant's rows by prepared statements, where each millisecond counts.
 
 Django composes a statement anew each time, which costs several times as much as running it. Here
 the statements of a model are composed once, from its own fields; the rows are the same. Signals are
 not sent, so it is for models to which nobody listens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 
-from tenants.isolation.scope import current_tenant_id, read_in_scope, write_in_scope
+from tenants.isolation.credentials import AnyCredential, as_values, proof_of
+from tenants.isolation.scope import (
+    Scope,
+    current_scope,
+    current_tenant_id,
+    scope_or_none,
+    send_opening,
+    set_in_database,
+)
+from tenants.isolation.statements import (
+    ACTING_IN_SCOPE,
+    LIMIT_SEARCH_TIME,
+    Values,
+    pipeline,
+    run,
+    run_for_tuples,
+)
 from tenants.models import TenantOwned
 
 RowT = TypeVar("RowT", bound=TenantOwned)
 #: Fields whose values psycopg does not know as they are.
 DJANGOS = (models.JSONField, models.GenericIPAddressField)
+
+
+def query_as(
+    credential: AnyCredential,
+    statement: str,
+    values: Sequence[Any],
+    *,
+    searching: bool = False,
+    prepare: bool = True,
+) -> tuple[Scope, list[tuple[Any, ...]]]:
+    """Run one statement that reads as the credential's holder; return the scope and the rows.
+
+    The statement compares ``tenant_id`` with ``statements.ACTING_TENANT``: the tenant that the
+    credential proves, found in the statement itself. Row-level security compares with the settings
+    that the opening statement made. So one mistake in opening does not pass both walls.
+
+    Both statements are sent in one trip and are one implicit transaction. Where the credential
+    opens nothing, the reading statement still runs, and both conditions let nothing through.
+    ``searching`` limits its time. ``prepare`` keeps its plan; a text that comes in many forms must
+    not be prepared, since each form would push out the plan of one that comes again. Raises what
+    ``token_scope`` raises.
+    """
+    proof, proven = proof_of(credential), as_values(credential)
+    acting = [proven[name] for name in proof.acting_values]
+    nested = connection.in_atomic_block
+    with transaction.atomic() if nested else nullcontext():
+        with pipeline():
+            opened = send_opening(credential)
+            if searching:
+                run(LIMIT_SEARCH_TIME, [])
+            found = run_for_tuples(proof.acting + statement, [*acting, *values], prepare=prepare)
+        scope = opened()
+        if nested:
+            set_in_database(scope_or_none())
+    return scope, found.fetchall()
+
+
+def query_in_scope(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement made for ``query_as`` in the scope that is open."""
+    return read_in_scope(ACTING_IN_SCOPE + statement, [current_tenant_id(), *values])
+
+
+def read_in_scope(statement: str, values: Values) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement whose text is always the same, so that its plan is kept.
+
+    It has a condition on the tenant of its own. Raises NoTenant without a scope.
+    """
+    current_scope()
+    return run_for_tuples(statement, values).fetchall()
+
+
+def write_in_scope(statement: str, values: Values) -> None:
+    """Run a statement that writes and whose text is always the same, so that its plan is kept.
+
+    Raises NoTenant without a scope, and Django's database errors.
+    """
+    current_scope()
+    run(statement, values)
 
 
 def find(model: type[RowT], **equal: Any) -> RowT | None:

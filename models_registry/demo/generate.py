@@ -25,7 +25,8 @@ from models_registry.models import (
     Upload,
 )
 from tenants.identity import directory
-from tenants.isolation.scope import SET, tenant_scope
+from tenants.isolation.scope import tenant_scope
+from tenants.isolation.statements import SET
 from tenants.models import AuditEvent, Membership, NamespaceState, Role, Tenant, TenantOwned, User
 
 PREFIX = "bench"

@@ -32,8 +32,9 @@ from models_registry.models import Blob, ModelVersion, Upload
 from models_registry.validators import validate_path
 from tenants.access import require
 from tenants.api import ApiError, Call, endpoint, invalid, json_response, missing, writing
-from tenants.isolation.rls import TENANT
-from tenants.isolation.scope import Scope, read_with_token
+from tenants.isolation.scope import Scope
+from tenants.isolation.statements import ACTING_TENANT
+from tenants.prepared import query_as
 
 ARTIFACTS = "2.0/mlflow-artifacts/artifacts"
 PARTS = "2.0/mlflow-artifacts/mpu"
@@ -78,19 +79,19 @@ def _missing(where: Place) -> ApiError:
 # --- reading -------------------------------------------------------------------------------
 
 OF_UPLOAD_AREA = "version_id IS NULL"
-OF_VERSION = "version_id = %(version_id)s"
+OF_VERSION = "version_id = %s"
 #: The file, or a row of nothing where the path is that of a folder.
 FIND = f"""
 SELECT blob.tenant_id, blob.digest, blob.size
   FROM models_registry_artifactfile file
   JOIN models_registry_blob blob ON blob.tenant_id = file.tenant_id AND blob.id = file.blob_id
- WHERE file.tenant_id = {TENANT} AND file.{{whose}} AND file.path = %(path)s
+ WHERE file.tenant_id = {ACTING_TENANT} AND file.{{whose}} AND file.path = %s
 UNION ALL
 SELECT NULL, NULL, NULL
  WHERE EXISTS (
        SELECT FROM models_registry_artifactfile file
-        WHERE file.tenant_id = {TENANT} AND file.{{whose}}
-          AND file.path >= %(first)s AND file.path < %(last)s)"""  # noqa: S608 - constants
+        WHERE file.tenant_id = {ACTING_TENANT} AND file.{{whose}}
+          AND file.path >= %s AND file.path < %s)"""  # noqa: S608 - constants
 FIND_IN_VERSION = f"""
 SELECT blob.tenant_id, blob.digest, blob.size
   FROM models_registry_registeredmodel model
@@ -99,8 +100,8 @@ SELECT blob.tenant_id, blob.digest, blob.size
   JOIN models_registry_artifactfile file
     ON file.tenant_id = version.tenant_id AND file.version_id = version.id
   JOIN models_registry_blob blob ON blob.tenant_id = file.tenant_id AND blob.id = file.blob_id
- WHERE model.tenant_id = {TENANT} AND model.name = %(name)s
-   AND version.number = %(number)s AND file.path = %(path)s"""  # noqa: S608 - constants
+ WHERE model.tenant_id = {ACTING_TENANT} AND model.name = %s
+   AND version.number = %s AND file.path = %s"""  # noqa: S608 - constants
 
 
 @endpoint("GET", f"{ARTIFACTS}/")
@@ -128,8 +129,8 @@ def version_file(call: Call) -> HttpResponseBase:
     nothing = missing(f"No such artifact: '{said['path']}'")
     if not re.fullmatch(r"[0-9]{1,9}", said["version"]):
         raise nothing
-    values = {"name": said["name"], "number": int(said["version"]), "path": said["path"]}
-    _, rows = read_with_token(call.credential, FIND_IN_VERSION, values)
+    values = [said["name"], int(said["version"]), said["path"]]
+    _, rows = query_as(call.credential, FIND_IN_VERSION, values)
     if not rows:
         raise nothing
     return _file(call.request, _blob(rows[0]), posixpath.basename(said["path"]))
@@ -157,13 +158,9 @@ def list_folder(call: Call) -> HttpResponse:
 
 def _find(call: Call, where: Place) -> Blob:
     whose = OF_UPLOAD_AREA if where.version_id is None else OF_VERSION
-    values: dict[str, Any] = {
-        "path": where.path,
-        "first": f"{where.path}/",
-        "last": f"{where.path}0",
-        "version_id": where.version_id,
-    }
-    scope, rows = read_with_token(call.credential, FIND.format(whose=whose), values)
+    version = [] if where.version_id is None else [where.version_id]
+    values = [*version, where.path, *version, f"{where.path}/", f"{where.path}0"]
+    scope, rows = query_as(call.credential, FIND.format(whose=whose), values)
     _check_team(where, scope)
     if not rows:
         raise _missing(where)

@@ -20,7 +20,9 @@ from models_registry.mlflow.request_fields import Field, read, text
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants import prepared
 from tenants.api import ApiError, Call, endpoint, invalid, json_response, missing, writing
-from tenants.isolation.scope import OpenTeam, Scope, read_in_scope, read_with_token, teams_of_token
+from tenants.isolation.credentials import OpenTeam, teams_of
+from tenants.isolation.scope import Scope
+from tenants.prepared import query_as, query_in_scope
 
 MODELS = "2.0/mlflow/registered-models"
 VERSIONS = "2.0/mlflow/model-versions"
@@ -52,7 +54,7 @@ def create_model(call: Call) -> HttpResponse:
 def get_model(call: Call) -> HttpResponse:
     """Return a model."""
     name = _name(read(call.request, NAME)["name"])
-    _, found = read_with_token(call.credential, response_sql.GET_MODEL, [name])
+    _, found = query_as(call.credential, response_sql.GET_MODEL, [name])
     if not found:
         raise _no_model(name)
     return _wrapped("registered_model", found[0][0])
@@ -99,7 +101,7 @@ def get_latest_versions(call: Call) -> HttpResponse:
     said = read(call.request, NAME, Field("stages", "texts"))
     name = _name(said["name"])
     stages = [_stage(stage) for stage in said["stages"] or ModelVersion.Stage.values]
-    _, found = read_with_token(call.credential, response_sql.GET_NEWEST, [stages, name])
+    _, found = query_as(call.credential, response_sql.GET_NEWEST, [stages, name])
     if not found:
         raise _no_model(name)
     return _wrapped("model_versions", found[0][0])
@@ -152,10 +154,10 @@ def get_version_by_alias(call: Call) -> HttpResponse:
     said = read(call.request, NAME, text("alias", required=True))
     name, alias = _name(said["name"]), said["alias"]
     if alias.lower() == "latest":
-        _, found = read_with_token(call.credential, response_sql.GET_HIGHEST, [name])
+        _, found = query_as(call.credential, response_sql.GET_HIGHEST, [name])
         nothing: ApiError = missing(f"Latest version not found for model {name}.")
     else:
-        _, found = read_with_token(
+        _, found = query_as(
             call.credential, response_sql.GET_BY_ALIAS, [_alias_characters(alias), name]
         )
         nothing = invalid(f"Registered model alias {alias} not found.")
@@ -201,7 +203,7 @@ def create_version(call: Call) -> HttpResponse:
 def get_version(call: Call) -> HttpResponse:
     """Return a version."""
     name, number = _name_and_number(read(call.request, NAME, VERSION))
-    _, found = read_with_token(call.credential, response_sql.GET_VERSION, [name, number])
+    _, found = query_as(call.credential, response_sql.GET_VERSION, [name, number])
     if not found:
         raise _no_version(name, number)
     return _wrapped("model_version", found[0][0])
@@ -314,14 +316,14 @@ def server_info(call: Call) -> HttpResponse:
 @endpoint("GET", WORKSPACES)
 def list_workspaces(call: Call) -> HttpResponse:
     """Return the teams that the token opens, and no others."""
-    return json_response({"workspaces": list(map(_workspace, teams_of_token(call.credential)))})
+    return json_response({"workspaces": list(map(_workspace, teams_of(call.credential)))})
 
 
 @endpoint("GET", f"{WORKSPACES}/")
 def get_workspace(call: Call) -> HttpResponse:
     """Return one of the teams that the token opens."""
     own = getattr(call.credential, "namespace", None)  # as a pod's client calls its team
-    for team in teams_of_token(call.credential):
+    for team in teams_of(call.credential):
         if same_team(call.rest, team.slug) or call.rest == own:
             return json_response({"workspace": _workspace(team)})
     raise missing(f"Workspace '{call.rest}' not found")
@@ -332,7 +334,7 @@ def get_workspace(call: Call) -> HttpResponse:
 @endpoint("DELETE", f"{WORKSPACES}/")
 def change_workspace(call: Call) -> HttpResponse:
     """Refuse: a team is made and changed on the platform's pages, not by a token."""
-    teams_of_token(call.credential)
+    teams_of(call.credential)
     raise ApiError(
         "PERMISSION_DENIED", "Workspaces are teams here; platform admins make and change them."
     )
@@ -398,7 +400,7 @@ def _search(call: Call, listing: Listing) -> HttpResponse:
     after, position = wanted.after(token.position) if token else ("true", ())
     statement = response_sql.page(listing.body, listing.rows, wanted, after)
     values = [*wanted.params, *position, size + 1, BYTES_ON_A_PAGE]
-    scope, found = read_with_token(
+    scope, found = query_as(
         call.credential, statement, values, searching=True, prepare=wanted.is_common
     )
     if token is not None and token.tenant_id != scope.tenant_id:
@@ -557,7 +559,7 @@ def _version_response(version: ModelVersion) -> HttpResponse:
 
 def _text(statement: str, values: Sequence[Any]) -> str:
     """Return what a statement says in the scope that is open."""
-    body: str = read_in_scope(statement, values)[0][0]
+    body: str = query_in_scope(statement, values)[0][0]
     return body
 
 

@@ -7,13 +7,14 @@ set is left out, as MLflow does; times are milliseconds since 1970, version numb
 from collections.abc import Mapping
 
 from models_registry.mlflow.search import Search
-from tenants.isolation.rls import TENANT
+from tenants.isolation.statements import ACTING_TENANT
 
-#: The first wall, in SQL: what a statement reads first is the acting tenant's.
-OWN_MODELS = f"models_registry_registeredmodel m WHERE m.tenant_id = {TENANT}"
+#: The first wall, in SQL: what a statement reads first belongs to the tenant that the credential
+#: proves. The statements are for ``prepared.query_as`` and ``prepared.query_in_scope``.
+OWN_MODELS = f"models_registry_registeredmodel m WHERE m.tenant_id = {ACTING_TENANT}"
 OWN_VERSIONS = f"""models_registry_registeredmodel m
   JOIN models_registry_modelversion v ON v.tenant_id = m.tenant_id AND v.model_id = m.id
- WHERE m.tenant_id = {TENANT}"""
+ WHERE m.tenant_id = {ACTING_TENANT}"""
 
 STATUSES = "CASE v.status WHEN 'READY' THEN 'READY' ELSE v.status || '_REGISTRATION' END"
 

@@ -22,7 +22,7 @@ from django.conf import settings
 from tenants.clusters import Cluster
 from tenants.dns import is_label, is_subdomain
 from tenants.identity.signing_keys import Key, keys_of
-from tenants.isolation.scope import BadToken, WorkloadCredential
+from tenants.isolation.credentials import BadToken, WorkloadCredential
 
 logger = logging.getLogger("bulkhead.identity")
 

@@ -22,7 +22,8 @@ from django.utils import timezone
 
 from tenants import audit
 from tenants.access import ABILITIES
-from tenants.isolation.scope import Credential, tenant_scope
+from tenants.isolation.credentials import Credential
+from tenants.isolation.scope import tenant_scope
 from tenants.models import ApiToken, Membership, Role, Tenant, User, WorkloadIdentity
 
 KINDS = {ApiToken.Scope.READ: "bhr_", ApiToken.Scope.WRITE: "bhw_"}

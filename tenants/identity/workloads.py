@@ -21,13 +21,8 @@ from tenants.dns import is_subdomain
 from tenants.identity import directory, pod_tokens
 from tenants.identity.robots import ROLES, user_name
 from tenants.identity.tokens import check_maker
-from tenants.isolation.scope import (
-    AnyCredential,
-    BadToken,
-    WorkloadCredential,
-    tenant_scope,
-    token_scope,
-)
+from tenants.isolation.credentials import AnyCredential, BadToken, WorkloadCredential
+from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import (
     AuditEvent,
     Membership,

@@ -29,7 +29,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from tenants.access import public
-from tenants.isolation.scope import NobodysNamespace, namespace_scope
+from tenants.isolation.credentials import NobodysNamespace
+from tenants.isolation.scope import namespace_scope
 from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.sync.drift import clean
 from tenants.kubernetes.workloads import (

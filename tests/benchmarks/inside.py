@@ -188,7 +188,8 @@ def _compare(
 def fill_team(models: str) -> dict[str, str]:
     """Give the team so many models, and take away what an earlier run has made; return a token."""
     from models_registry.demo import generate
-    from tenants.isolation.scope import SET, tenant_scope
+    from tenants.isolation.scope import tenant_scope
+    from tenants.isolation.statements import SET
 
     tenant, person = _team()
     values = contents.parameters(contents.names(int(models))) | {"tenant": tenant.pk}

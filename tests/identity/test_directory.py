@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from tenants.access import ABILITIES, share
 from tenants.identity import directory
-from tenants.isolation.scope import NotAMember, member_scope, tenant_scope
+from tenants.isolation.credentials import NotAMember
+from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.models import (
     RESERVED_SLUGS,
     AccountEvent,

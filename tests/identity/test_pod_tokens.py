@@ -21,7 +21,7 @@ from tenants.clusters import Cluster
 from tenants.identity import pod_tokens, signing_keys
 from tenants.identity.pod_tokens import verify
 from tenants.identity.signing_keys import Keys, KeysUnavailable, parse
-from tenants.isolation.scope import BadToken, WorkloadCredential
+from tenants.isolation.credentials import BadToken, WorkloadCredential
 from tests.support.issuers import (
     HOUR,
     KEYS,

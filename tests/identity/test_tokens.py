@@ -17,14 +17,8 @@ from django.utils import timezone
 from models_registry import registry
 from models_registry.models import RegisteredModel
 from tenants.identity import directory, robots, tokens
-from tenants.isolation.scope import (
-    BadToken,
-    NotAMember,
-    Scope,
-    member_scope,
-    tenant_scope,
-    token_scope,
-)
+from tenants.isolation.credentials import BadToken, NotAMember
+from tenants.isolation.scope import Scope, member_scope, tenant_scope, token_scope
 from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role, Tenant, User
 from tests.support.answers import whole
 from tests.support.people import PASSWORD, World, committed, make_user, make_world

@@ -16,17 +16,10 @@ from pytest_django.fixtures import Settings
 
 from models_registry.models import RegisteredModel
 from tenants.identity import directory, pod_tokens, robots, tokens, workloads
-from tenants.isolation.scope import (
-    BadToken,
-    ContradictsToken,
-    Scope,
-    read_with_token,
-    scope_or_none,
-    teams_of_token,
-    tenant_scope,
-    token_scope,
-)
+from tenants.isolation.credentials import BadToken, ContradictsToken, teams_of
+from tenants.isolation.scope import Scope, scope_or_none, tenant_scope, token_scope
 from tenants.models import ApiToken, AuditEvent, Membership, Role, Tenant, User, WorkloadIdentity
+from tenants.prepared import query_as
 from tests.isolation.test_token_scope import NAMES
 from tests.support.answers import whole
 from tests.support.api import Api, kept, make_token, refused, said
@@ -75,12 +68,12 @@ def opened(token: str, team: str = "") -> Scope:
     with token_scope(pod) as scope:
         assert scope_or_none() is scope
         assert RegisteredModel.objects.filter(tenant_id=scope.tenant_id).exists()
-    read, [(names,)] = read_with_token(pod, NAMES, [])
+    read, [(names,)] = query_as(pod, NAMES, [])
     assert read == scope
     assert "fraud" in names
     assert scope_or_none() is None
     assert column("SELECT current_setting('bulkhead.tenant_id', true)") in ([""], [None])
-    [only] = teams_of_token(pod)
+    [only] = teams_of(pod)
     assert (only.slug, only.alone) == (scope.slug, True)
     return scope
 
@@ -91,7 +84,7 @@ def opens_nothing(token: str, error: type[Exception] = BadToken, team: str = "")
     with pytest.raises(error), token_scope(pod):
         pytest.fail("opened")
     with pytest.raises(error):
-        read_with_token(pod, NAMES, [])
+        query_as(pod, NAMES, [])
     assert scope_or_none() is None
     assert column("SELECT current_setting('bulkhead.tenant_id', true)") in ([""], [None])
 

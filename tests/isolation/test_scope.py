@@ -11,7 +11,8 @@ from django.db.models import Count
 
 from models_registry.models import RegisteredModel
 from tenants.identity import directory
-from tenants.isolation.scope import NotAMember, NoTenant, current_scope, member_scope, tenant_scope
+from tenants.isolation.credentials import NotAMember, NoTenant
+from tenants.isolation.scope import current_scope, member_scope, tenant_scope
 from tenants.models import Role, Tenant
 from tests.support.people import CANARY, World, committed, make_world
 

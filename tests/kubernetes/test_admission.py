@@ -39,7 +39,8 @@ from tenants.access import policy_of, share, unshare
 from tenants.checks import private_patterns
 from tenants.clusters import Installation
 from tenants.identity import directory
-from tenants.isolation.scope import NobodysNamespace, namespace_scope, scope_or_none, tenant_scope
+from tenants.isolation.credentials import NobodysNamespace
+from tenants.isolation.scope import namespace_scope, scope_or_none, tenant_scope
 from tenants.kubernetes import admission
 from tenants.kubernetes.admission import audit_workloads
 from tenants.kubernetes.bundle import webhook

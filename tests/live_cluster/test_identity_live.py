@@ -8,7 +8,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from tenants.identity.pod_tokens import verify
-from tenants.isolation.scope import BadToken, WorkloadCredential
+from tenants.isolation.credentials import BadToken, WorkloadCredential
 from tenants.kubernetes.bundle.objects import Team
 from tests.live_cluster.cluster import CONTROLLER, ISSUER, LiveCluster
 from tests.live_cluster.conftest import HERE

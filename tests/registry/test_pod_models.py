@@ -14,9 +14,10 @@ from models_registry import pod_models, registry
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.pod_models import QUOTED, judge
 from tenants.access import share, unshare
-from tenants.isolation.scope import member_scope, read_in_scope, tenant_scope
+from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.kubernetes import workloads
 from tenants.kubernetes.workloads import MOST_REFERENCES, Reference, judged, references_of
+from tenants.prepared import read_in_scope
 from tests.support.people import CANARY, HOSTILE_NAMES, World
 
 UNKNOWN = "{} is not registered for this namespace."

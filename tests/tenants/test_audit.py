@@ -13,7 +13,8 @@ from models_registry.models import RegisteredModel
 from models_registry.validators import CARD_LENGTH, DESCRIPTION_LENGTH
 from tenants import audit
 from tenants.identity import directory
-from tenants.isolation.scope import NoTenant, tenant_scope
+from tenants.isolation.credentials import NoTenant
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AccountEvent, AuditEvent, Role, User
 from tests.support.people import CANARY, PASSWORD, World
 from tests.support.sql import FORBIDDEN, sqlstate

@@ -5,7 +5,8 @@ from django.db.models import DateTimeField, Field
 from django.db.models.signals import post_save, pre_save
 
 from models_registry.models import ModelVersion, RegisteredModel
-from tenants.isolation.scope import acting_from, tenant_scope
+from tenants.audit import acting_from
+from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, TenantOwned
 from tenants.prepared import insert
 from tests.support.people import World
