@@ -15,7 +15,6 @@ from typing import Any
 
 from django.conf import settings
 
-from models_registry.exchange.json_document import printable
 from models_registry.files import sources
 from models_registry.files.paths import NOBODYS, as_id, same_team, workspace_name
 from models_registry.files.sources import Named
@@ -25,9 +24,8 @@ from tenants.isolation.scope import current_scope
 from tenants.kubernetes import workloads
 from tenants.kubernetes.workloads import Reference
 from tenants.prepared import read_in_scope
+from tenants.text import is_storable, shown
 
-#: As much of what a manifest says is repeated.
-QUOTED = 100
 #: What MLflow's clients cut off or drop when they read an address: it would be another one.
 LOST_IN_ADDRESSES = set("?#\n\r\t")
 #: What may follow a model's name in an address, beside a number.
@@ -164,11 +162,7 @@ def _look_up(named: Named) -> tuple[Any, ...] | None:
 
 def _can_be_asked(text: str) -> bool:
     """Tell whether PostgreSQL takes the text, which no name here is too long for."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\x00" not in text and len(text) <= 2 * NAME_LENGTH
+    return is_storable(text) and len(text) <= 2 * NAME_LENGTH
 
 
 def _by(named: Named) -> tuple[str, str | int]:
@@ -182,4 +176,4 @@ def _by(named: Named) -> tuple[str, str | int]:
 
 def quoted(text: str) -> str:
     """Return what a manifest says in quotes, in one line and not at any length."""
-    return f"“{printable(text[:QUOTED])}{'…' if len(text) > QUOTED else ''}”"
+    return f"“{shown(text)}”"

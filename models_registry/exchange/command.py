@@ -11,11 +11,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
-from models_registry.exchange.json_document import printable
 from models_registry.exchange.mlflow_client import MlflowServer, RemoteProblem, Unreachable
 from models_registry.exchange.steps import Report
 from tenants.management import lookup
 from tenants.models import Tenant
+from tenants.text import printable
 
 PROGRESS_SECONDS = 1
 #: The exit code for bad input and for a server that is not there; 1 is "not all was copied".

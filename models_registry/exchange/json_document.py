@@ -22,6 +22,7 @@ from models_registry import registry, validators
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants.isolation.scope import tenant_scope
 from tenants.models import SLUG, Membership, Tenant, User
+from tenants.text import printable
 
 #: How many models are compared with what is there at a time.
 CHUNK = 100
@@ -34,11 +35,6 @@ class ImportProblem(Exception):
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(printable(f"{path}: {message}" if path else message))
-
-
-def printable(text: str) -> str:
-    """Return ``text`` in one line that does nothing to a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 # --- the plan ------------------------------------------------------------------------------

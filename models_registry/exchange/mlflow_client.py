@@ -23,7 +23,7 @@ from urllib3.exceptions import (
     TimeoutError,
 )
 
-from models_registry.exchange.json_document import printable
+from tenants.text import printable, shown
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -47,6 +47,8 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 RETRIES = 5
 BACKOFF_SECONDS = 20
+#: At most this many characters of a server's words are quoted in a message.
+MAX_REASON_CHARS = 300
 #: Answers after which the same request may well succeed a little later.
 BUSY = (429, 502, 503, 504)
 
@@ -529,8 +531,7 @@ class MlflowServer:
         """Return a server's words in one short line, without what was to stay secret."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        text = printable(" ".join(text.split()))
-        return f"{text[:300]}…" if len(text) > 300 else text
+        return shown(" ".join(text.split()), MAX_REASON_CHARS)
 
 
 # --- addresses -----------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from django.db import transaction
 
 from models_registry import registry, validators
 from models_registry.errors import Conflict
-from models_registry.exchange.json_document import printable
 from models_registry.exchange.mlflow_client import (
     IS_PROMPT,
     BadAnswer,
@@ -34,6 +33,7 @@ from models_registry.files.folder_store import OutOfSpace, StoreUnavailable
 from models_registry.models import ArtifactFile, ModelVersion, RegisteredModel
 from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
+from tenants.text import printable
 
 #: Tags of a version at the MLflow server that hold what could not be kept in its own fields.
 KEPT = {name: f"bulkhead.{name}" for name in ("source", "run_id", "logged_model_id")}

@@ -11,9 +11,9 @@ from functools import cache
 
 import yaml
 
-from models_registry.exchange.json_document import printable
 from models_registry.exchange.mlflow_client import MlflowServer, Model, Refused
 from tenants.models import Tenant
+from tenants.text import printable
 
 
 class RulesProblem(Exception):

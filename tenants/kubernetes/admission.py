@@ -32,7 +32,6 @@ from tenants.access import public
 from tenants.isolation.credentials import NobodysNamespace
 from tenants.isolation.scope import namespace_scope
 from tenants.kubernetes.bundle.objects import Object
-from tenants.kubernetes.sync.drift import clean
 from tenants.kubernetes.workloads import (
     Path,
     Problem,
@@ -41,6 +40,7 @@ from tenants.kubernetes.workloads import (
     judged,
     references_of,
 )
+from tenants.text import clean, is_storable, shortened
 
 logger = logging.getLogger("bulkhead.admission")
 
@@ -146,8 +146,7 @@ def _object(request: Object) -> Object:
 
 
 def _judge(namespace: str, references: list[Reference]) -> Object:
-    # PostgreSQL takes no NUL, and no namespace has such a name.
-    if "\x00" in namespace:
+    if not is_storable(namespace):  # no namespace has such a name
         return _denied(NOBODYS)
     try:
         with namespace_scope(namespace, STATEMENT_MILLISECONDS) as scope:
@@ -189,7 +188,7 @@ def where(path: Path) -> str:
             text += f"[{key}]"
         else:
             text += f".{key}" if text else key
-    return text if len(text) <= TEXT_LENGTH else f"{text[:TEXT_LENGTH]}…"
+    return shortened(text, TEXT_LENGTH)
 
 
 # --- what runs already ---------------------------------------------------------------------

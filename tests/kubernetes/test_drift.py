@@ -334,11 +334,3 @@ def test_a_pods_label_is_judged_but_not_repeated() -> None:
     del other["metadata"]["labels"]
     assert problems(other) == [f"It has no label {PREFIX}/tenant."]
     assert problems({**other, "status": {"phase": "Succeeded"}}) == []
-
-
-@given(st.text())
-def test_a_clusters_text_is_one_short_line(text: str) -> None:
-    said = drift.clean(text * 3)
-    assert said.isprintable()
-    assert len(said) <= drift.LONGEST
-    assert drift.clean(said) == said

@@ -946,7 +946,7 @@ BROKEN = "a: 1\nb: [\n"
 
 def test_lines_are_as_compilers_write_them() -> None:
     lines = [*reports.as_lines(report(("dir/a b.yaml", MISPLACED), ("x\n.yaml", BROKEN)))]
-    assert lines[0].startswith("x?.yaml:3:1: error This is not valid YAML: ")
+    assert lines[0].startswith("x\\n.yaml:3:1: error This is not valid YAML: ")
     assert lines[1:] == [
         "dir/a b.yaml:4:9: warning BH111 Namespace tenant1 has no ResourceQuota here.",
         "dir/a b.yaml:10:14: error BH102 Pod tenant1-pod is placed in namespace tenant2, which no "

@@ -12,12 +12,13 @@ from django.test.utils import CaptureQueriesContext
 
 from models_registry import pod_models, registry
 from models_registry.models import ModelVersion, RegisteredModel
-from models_registry.pod_models import QUOTED, judge
+from models_registry.pod_models import judge
 from tenants.access import share, unshare
 from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.kubernetes import workloads
 from tenants.kubernetes.workloads import MOST_REFERENCES, Reference, judged, references_of
 from tenants.prepared import read_in_scope
+from tenants.text import MAX_SHOWN_CHARS
 from tests.support.people import CANARY, HOSTILE_NAMES, World
 
 UNKNOWN = "{} is not registered for this namespace."
@@ -156,7 +157,7 @@ def test_a_name_that_is_like_an_id_is_the_teams_own(world: World, shared: Regist
 def test_what_a_manifest_says_is_repeated_in_one_line_and_cut(world: World) -> None:
     words = said(world, annotated(f"\x1b[2J\n\ud800{'x' * 5000}", "9"))
     assert words is not None
-    assert len(words) < 3 * QUOTED
+    assert len(words) < 3 * MAX_SHOWN_CHARS
     assert words.isprintable()
     assert said(world, annotated("fraud", f"@{'y' * 5000}")) is not None
 

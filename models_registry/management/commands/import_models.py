@@ -8,6 +8,7 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
 from models_registry.exchange import json_document
+from tenants.text import printable
 
 
 class Command(BaseCommand):
@@ -38,7 +39,7 @@ class Command(BaseCommand):
             if dry_run or options["verbosity"] > 1:
                 for done, names in (("created", report.created), ("updated", report.updated)):
                     for name in names:
-                        self.stdout.write(f"  {done} {json_document.printable(name)}")
+                        self.stdout.write(f"  {done} {printable(name)}")
         if dry_run:
             self.stdout.write("This was a dry run: nothing was changed.")
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from models_registry.exchange.json_document import export, printable
+from models_registry.exchange.json_document import export
 from models_registry.models import RegisteredModel
 from tenants.isolation.scope import tenant_scope
 from tenants.management import lookup
 from tenants.models import Tenant
+from tenants.text import printable
 
 
 class Command(BaseCommand):

@@ -15,6 +15,7 @@ from tenants.clusters import Installation
 from tenants.kubernetes import names
 from tenants.models import Membership, Tenant
 from tenants.sizes import Size, size_of
+from tenants.text import clean
 
 #: A Kubernetes object.
 Object = dict[str, Any]
@@ -105,7 +106,7 @@ class _Bundle:
         # A GitOps tool asks before it deletes what holds everything of the team's.
         made["metadata"]["annotations"] |= {
             "argocd.argoproj.io/sync-options": "Prune=confirm,Delete=confirm",
-            self.installation.label("display-name"): _printable(self.team.name),
+            self.installation.label("display-name"): clean(self.team.name),
         }
         return made
 
@@ -265,11 +266,6 @@ class _Bundle:
         return self._object(
             "networking.k8s.io/v1", "NetworkPolicy", f"{names.PREFIX}-{name}", spec=spec
         )
-
-
-def _printable(text: str) -> str:
-    """Return a text for people without what not every tool takes, such as control characters."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _peer(namespace: str, pods: dict[str, str] | None = None) -> Object:

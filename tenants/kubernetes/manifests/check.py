@@ -18,7 +18,6 @@ from tenants.kubernetes.manifests.reader import (
     Place,
     TooLarge,
     get,
-    shown,
     text_of,
 )
 from tenants.kubernetes.manifests.rules import catalogue
@@ -33,6 +32,7 @@ from tenants.kubernetes.manifests.rules.catalogue import (
 )
 from tenants.kubernetes.workloads import Path, Reference, containers_of, templates_of
 from tenants.models import RESERVED_PREFIXES, Tenant
+from tenants.text import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tenants.kubernetes.workloads import Path
+from tenants.text import shown
 
 # The same reader in C where the package has it: ten times as fast.
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -523,19 +524,6 @@ def _end_of(file: str, text: str) -> Place:
 
 def _at(file: str) -> Place:
     return Place(file, 1, 1)
-
-
-#: As much of a name is repeated in a message.
-SHOWN = 100
-
-
-def shown(value: Any) -> str:
-    """Return the value as one line that does nothing to a terminal, and no longer than it helps."""
-    text = value if isinstance(value, str) else str(value)
-    text = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: SHOWN + 1]
-    )
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def lines_of(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from tenants.kubernetes.manifests.reader import (
 )
 from tenants.kubernetes.manifests.rules.catalogue import ERROR, RULES, WARNING, Rule
 from tenants.models import Tenant
+from tenants.text import printable
 
 #: Where the API checks manifests; `tenants` names it on its page, the registry answers there.
 ENDPOINT = "2.0/bulkhead/manifests/check"
@@ -98,8 +99,7 @@ def as_lines(report: Report) -> Iterator[str]:
 
 
 def _printed(place: Place) -> str:
-    file = "".join(c if c.isprintable() else "?" for c in place.file)
-    return f"{file}:{place.line}:{place.column}"
+    return f"{printable(place.file)}:{place.line}:{place.column}"
 
 
 # --- as JSON -------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from tenants.access import member
 from tenants.context import acting_team
 from tenants.kubernetes.manifests import reports
 from tenants.kubernetes.manifests.check import Finding
-from tenants.kubernetes.manifests.reader import SENT, Place, TooLarge, Unreadable, lines_of, shown
+from tenants.kubernetes.manifests.reader import SENT, Place, TooLarge, Unreadable, lines_of
 from tenants.kubernetes.manifests.rules.catalogue import ERROR, WARNING
 from tenants.models import Tenant
+from tenants.text import shown
 
 #: What is pasted is called so in findings.
 PASTED = "pasted text"

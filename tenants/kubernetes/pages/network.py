@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from tenants.clusters import Installation
 from tenants.kubernetes.bundle.objects import NAMESPACE_NAME, Object
+from tenants.text import shortened
 
 ALL_PODS = "all pods"
 ANYBODY = "Anybody"
@@ -390,7 +391,7 @@ def _namespace(picture: Picture, frame: _Frame) -> tuple[dict[str, int], SafeStr
             '<text class="where" x="{}" y="{}">namespace</text>'
             '<text class="code" x="{}" y="{}">{}</text>',
             *(x, TOP, frame.width, frame.height, x + 10, TOP + 19, x + 10, TOP + 36),
-            _clip(picture.namespace, (frame.width - 20) // 8),
+            shortened(picture.namespace, (frame.width - 20) // 8),
         )
     ]
     places, y = {}, TOP + PODS_TOP
@@ -401,7 +402,7 @@ def _namespace(picture: Picture, frame: _Frame) -> tuple[dict[str, int], SafeStr
                 '<rect class="pods" x="{}" y="{}" width="{}" height="32" rx="6"/>'
                 '<text class="who" x="{}" y="{}" text-anchor="middle">{}</text>',
                 *(x + 10, y, frame.width - 20, middle, y + 21),
-                _clip(_short(pods, frame), frame.width // 8),
+                shortened(_short(pods, frame), frame.width // 8),
             )
         )
         y += PODS_STEP
@@ -409,7 +410,7 @@ def _namespace(picture: Picture, frame: _Frame) -> tuple[dict[str, int], SafeStr
         parts.append(
             format_html(
                 '<text class="where" x="{}" y="{}" text-anchor="middle">{}</text>',
-                *(middle, y + 8, _clip(text, frame.width // 6)),
+                *(middle, y + 8, shortened(text, frame.width // 6)),
             )
         )
         y += 16
@@ -438,8 +439,8 @@ def _box(peer: _Peer, x: int, y: int, width: int, characters: int) -> SafeString
         '<rect class="box" x="{}" y="{}" width="{}" height="{}" rx="8"/>'
         '<text class="who" x="{}" y="{}">{}</text><text class="where" x="{}" y="{}">{}</text></g>',
         *(peer.look, peer.name, peer.where, x, y, width, BOX),
-        *(x + 10, y + 19, _clip(peer.name, characters - 4)),
-        *(x + 10, y + 36, _clip(peer.where, characters)),
+        *(x + 10, y + 19, shortened(peer.name, characters - 4)),
+        *(x + 10, y + 36, shortened(peer.where, characters)),
     )
 
 
@@ -468,10 +469,6 @@ def _line(peer: _Peer, x: int, y: int, frame: _Frame, pods: Mapping[str, int]) -
         *(peer.look, *begin, bend, begin[1], bend, end[1], end[0] - back, end[1]),
         *(*end, end[0] - back, end[1] - 5, end[0] - back, end[1] + 5),
     )
-
-
-def _clip(text: str, characters: int) -> str:
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 def _svg(

@@ -15,9 +15,8 @@ from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.names import FIELD_MANAGER, MANAGED_BY
 from tenants.kubernetes.sync.client import ApiError
 from tenants.kubernetes.workloads import containers_of
+from tenants.text import clean
 
-#: Characters of a text that a cluster gave.
-LONGEST = 1_000
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 #: What is never compared: who an object is, and what the cluster says about it.
@@ -41,12 +40,6 @@ FACTORS = {
 
 #: The way to a field, by its keys. No list in our objects is merged, so a path ends at a list.
 Path = tuple[str, ...]
-
-
-def clean(text: object) -> str:
-    """Return a cluster's text for a database, a terminal and a page: one line, not too long."""
-    line = "".join(char if char.isprintable() else " " for char in str(text))
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def amount(text: str) -> Decimal | None:

@@ -38,8 +38,8 @@ from tenants.kubernetes.sync.client import (
     OfficialClient,
     Unreachable,
 )
-from tenants.kubernetes.sync.drift import clean
 from tenants.models import NamespaceState, Tenant
+from tenants.text import clean
 
 logger = logging.getLogger("bulkhead.kubernetes")
 

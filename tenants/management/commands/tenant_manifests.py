@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from tenants.kubernetes.bundle import writers
 from tenants.kubernetes.bundle.objects import Object, Team, team_of
 from tenants.kubernetes.bundle.webhook import render_webhook
-from tenants.kubernetes.manifests.reader import shown
 from tenants.management import lookup
 from tenants.models import Tenant
+from tenants.text import shown
 
 
 class Command(BaseCommand):

@@ -15,8 +15,9 @@ from django.conf import settings
 from tenants.dns import is_label
 from tenants.kubernetes import names, quantities, workloads
 from tenants.kubernetes.bundle.objects import NAMESPACE_NAME
-from tenants.kubernetes.manifests.reader import Manifest, get, shown, strings_in, text_of
+from tenants.kubernetes.manifests.reader import Manifest, get, strings_in, text_of
 from tenants.kubernetes.workloads import Path, containers_of, templates_of
+from tenants.text import shown
 
 ERROR, WARNING = "error", "warning"
 
