@@ -11,6 +11,8 @@ from shlex import quote
 from django.conf import settings
 from django.http import HttpRequest
 
+from tenants.team_paths import team_address
+
 #: What MLflow cuts off or drops when it reads a `models:/` address.
 LOST_IN_ADDRESSES = set("?\n\r\t")
 TOKEN = "<your token>"  # noqa: S105 - what people put theirs in place of
@@ -30,7 +32,7 @@ def tracking_uri(request: HttpRequest, team: str) -> str:
     """Return the address of the team for MLflow's clients, as the caller reaches this site."""
     host = request.get_host()
     here = settings.SITE_URL if host == settings.SITE.netloc else f"{request.scheme}://{host}"
-    return f"{here}/t/{team}"
+    return team_address(team, here)
 
 
 def for_version(uri: str, name: str, number: int, alias: str = "", path: str = "") -> list[Snippet]:

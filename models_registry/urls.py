@@ -4,8 +4,8 @@ from django.urls import path
 
 from models_registry import file_views, views
 from tenants.api import api_view
+from tenants.team_paths import TEAM
 
-TEAM = "t/<str:tenant>/"
 MODEL = f"{TEAM}models/<str:name>/"
 VERSION = f"{MODEL}versions/<int:number>/"
 SHARED = f"{TEAM}shared/<uuid:pk>/"

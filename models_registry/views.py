@@ -12,7 +12,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from models_registry import queries, registry, validators
 from models_registry.errors import Conflict
@@ -36,9 +36,8 @@ from tenants import access
 from tenants.access import member
 from tenants.forms import VerbForm
 from tenants.isolation.scope import current_scope
-from tenants.paging import InvalidCursor, paginate
-
-require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+from tenants.paging import render_page
+from tenants.requests import require_get_or_post
 
 COMPARED_AT_MOST = 4
 VERSIONS_ON_MODEL_PAGE = 10
@@ -58,19 +57,9 @@ def model_list(request: HttpRequest, tenant: str) -> HttpResponse:
     form = FilterForm(request.GET)
     chosen = form.chosen()
     found = queries.models_like(chosen)
-    try:
-        page = paginate(
-            queries.for_list(found),
-            chosen.order,
-            request.GET.get("after", ""),
-            query=chosen.url(),
-        )
-    except InvalidCursor:
-        return redirect(f"{request.path}?{chosen.url()}")
     context = {
         "filter": chosen,
         "chosen": vars(chosen),
-        "page": page,
         "count": found.count(),
         "facets": queries.facets(),
         "sorts": {word: label for word, (label, _) in queries.SORTS.items()},
@@ -81,7 +70,8 @@ def model_list(request: HttpRequest, tenant: str) -> HttpResponse:
     }
     partial = request.htmx and not request.htmx.history_restore_request  # type: ignore[attr-defined]  # django-htmx
     template = "models_registry/_model_list.html" if partial else "models_registry/model_list.html"
-    return render(request, template, context)
+    rows = queries.for_list(found)
+    return render_page(request, template, rows, chosen.order, **context)
 
 
 @member("models_registry.add_registeredmodel")
@@ -229,7 +219,7 @@ def unshare_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
 def model_history(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     """Show what happened to the model, newest first."""
     model = _model(name)
-    return _paged(
+    return render_page(
         request,
         "models_registry/model_history.html",
         queries.history_of(model.pk),
@@ -244,7 +234,7 @@ def version_list(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     """List all versions of a model."""
     model = _model(name)
     count = queries.versions_of(model).count()
-    return _paged(
+    return render_page(
         request,
         "models_registry/versions.html",
         queries.with_pulls(queries.versions_of(model)),
@@ -555,13 +545,3 @@ def _form(request: HttpRequest, template: str, form: Any, **context: Any) -> Htt
     """Show a form; one with errors keeps what was typed and answers 422."""
     status = HTTPStatus.UNPROCESSABLE_ENTITY if form.is_bound else HTTPStatus.OK
     return render(request, template, {"form": form, **context}, status=status)
-
-
-def _paged(
-    request: HttpRequest, template: str, rows: Any, order: tuple[str, ...], **context: Any
-) -> HttpResponse:
-    try:
-        page = paginate(rows, order, request.GET.get("after", ""), query=request.path)
-    except InvalidCursor:
-        return redirect(request.path)
-    return render(request, template, {"page": page, **context})

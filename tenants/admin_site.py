@@ -19,8 +19,9 @@ from django.views.decorators.http import require_POST, require_safe
 from tenants.access import is_platform_admin
 from tenants.context import my_teams
 from tenants.kubernetes.pages import overview
-from tenants.middleware import ADMIN_TEAM, is_here
+from tenants.middleware import ADMIN_TEAM
 from tenants.models import Tenant, User
+from tenants.requests import is_here
 
 if TYPE_CHECKING:
     AnyModelAdmin = ModelAdmin[Any]

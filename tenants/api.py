@@ -47,13 +47,14 @@ from tenants.isolation.credentials import (
 )
 from tenants.isolation.scope import Scope, token_scope
 from tenants.middleware import client_ip
+from tenants.requests import client_ip
+from tenants.team_paths import read_team_path, team_address
 
 logger = logging.getLogger("bulkhead.api")
 
 #: What the API answers: under the site itself or under a team's address, as its tracking URI.
 ADDRESS = re.compile(
-    r"(?:/t/(?P<team>[^/]*))?/(?:(?:ajax-)?api/(?P<rest>.*)|(?P<bare>model-versions/get-artifact))",
-    re.DOTALL,
+    r"(?:(?:ajax-)?api/(?P<rest>.*)|(?P<bare>model-versions/get-artifact))", re.DOTALL
 )
 TEAM = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
 #: No slug is like this: it stands for a name that cannot be a team's.
@@ -156,21 +157,31 @@ class ApiMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        found = ADDRESS.fullmatch(request.path_info)
+        found = read_address(request.path_info)
         if found is None:
             return self.get_response(request)
-        return answer(request, found["team"], found["bare"] or found["rest"])
+        return answer(request, *found)
+
+
+def read_address(path: str) -> tuple[str, str] | None:
+    """Return the team that a path of the API names, or '', and the endpoint's address.
+
+    None for a path of a page.
+    """
+    team, rest = read_team_path(path) or ("", path.removeprefix("/"))
+    found = ADDRESS.fullmatch(rest)
+    return (team, found["bare"] or found["rest"]) if found else None
 
 
 @api
 def api_view(request: HttpRequest, **parts: str) -> HttpResponseBase:
     """Answer where the middleware did not: for the URL resolver, which knows all addresses."""
-    found = ADDRESS.fullmatch(request.path_info)
+    found = read_address(request.path_info)
     assert found is not None  # noqa: S101 - the URL patterns and ADDRESS say the same
-    return answer(request, found["team"], found["bare"] or found["rest"])
+    return answer(request, *found)
 
 
-def answer(request: HttpRequest, team: str | None, address: str) -> HttpResponseBase:
+def answer(request: HttpRequest, team: str, address: str) -> HttpResponseBase:
     """Answer a request to ``address``; ``team`` is what its path names."""
     call = None
     try:
@@ -215,14 +226,14 @@ def _prefixes() -> Iterator[str]:
 # --- whose request it is -------------------------------------------------------------------
 
 
-def credential(request: HttpRequest, team: str | None) -> AnyCredential:
+def credential(request: HttpRequest, team: str) -> AnyCredential:
     """Return the request's token and the team it names; raises BadToken for what is no token.
 
     A token that is not one of ours may be a pod's, which signs in with it: see
     ``tenants.identity.workloads``. The header names the team, or else the address; which teams the
     token opens is asked later.
     """
-    named = request.headers.get("X-MLFLOW-WORKSPACE", "").strip() or (team or "")
+    named = request.headers.get("X-MLFLOW-WORKSPACE", "").strip() or team
     if named and not TEAM.fullmatch(named):
         named = NOBODYS
     token = _token(request.headers.get("Authorization", ""))
@@ -304,7 +315,7 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Ap
             return invalid(
                 f"This token opens several workspaces: {', '.join(map(workspace_name, slugs))}. "
                 "Choose one: set MLFLOW_WORKSPACE (the header X-MLFLOW-WORKSPACE), or end the "
-                f"tracking URI in /t/{slugs[0]}."
+                f"tracking URI in {team_address(slugs[0], site='')}."
             )
         case NameTaken():
             return ApiError("RESOURCE_ALREADY_EXISTS", _words(error))
@@ -394,5 +405,5 @@ def _words(error: ValidationError) -> str:
 
 def _named_team(request: HttpRequest) -> str:
     named = request.headers.get("X-MLFLOW-WORKSPACE", "").strip()
-    found = ADDRESS.fullmatch(request.path_info)
-    return named or (found["team"] if found and found["team"] else "")
+    found = read_address(request.path_info)
+    return named or (found[0] if found else "")

@@ -1,6 +1,7 @@
-"""The names that Kubernetes takes."""
+"""The names of hosts and of what Kubernetes keeps."""
 
 import re
+from ipaddress import ip_address
 
 #: RFC 1123's label: what the name of a namespace must be.
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -16,3 +17,11 @@ def is_label(name: str) -> bool:
 def is_subdomain(name: str) -> bool:
     """Tell whether a service account, or most other objects, may have that name."""
     return SUBDOMAIN.fullmatch(name) is not None and ".." not in name
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches the address; a name could be anybody's."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

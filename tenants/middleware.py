@@ -2,25 +2,18 @@
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any
 
-from allauth.account.adapter import get_adapter
-from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import (
     Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
-    UnreadablePostError,
 )
 from django.urls import Resolver404, resolve
-from django.utils.http import url_has_allowed_host_and_scheme
 
 from tenants.access import is_platform_admin, let_send, policy_of
 from tenants.audit import acting_from
@@ -28,13 +21,12 @@ from tenants.context import my_teams
 from tenants.isolation.credentials import NotAMember
 from tenants.isolation.scope import member_scope, scope_or_none
 from tenants.models import User
+from tenants.requests import client_ip, read_form
+from tenants.team_paths import read_team_path
 
-# What cannot be a slug is never asked of the database, which takes no NUL for an answer.
-TEAM_PATH = re.compile(r"/t/([a-z0-9_-]{1,40})/")
+#: Only what may be a slug is looked up: PostgreSQL refuses some texts, such as one with a NUL.
+SLUG = re.compile(r"[a-z0-9_-]{1,40}")
 ADMIN_PATH = "/admin/"
-
-#: The types of bodies that are read as forms.
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 #: The session's key for the team that a platform admin has chosen inside the Django admin.
 ADMIN_TEAM = "admin_team"
@@ -57,9 +49,9 @@ class TenantMiddleware:
             return self._answer(request)
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase:
-        team = TEAM_PATH.match(request.path_info)
-        if team is not None:
-            return self._in_team(request, team[1])
+        team = read_team_path(request.path_info)
+        if team is not None and SLUG.fullmatch(team.slug):
+            return self._in_team(request, team.slug)
         if request.path_info.startswith(ADMIN_PATH) and is_platform_admin(request.user):
             return self._in_admin(request)
         return self.get_response(request)
@@ -114,21 +106,6 @@ def _may(user: User, slug: str, perm: str) -> bool:
         return user.has_perm(perm)
 
 
-def read_form(request: HttpRequest) -> bool:
-    """Read the form in the request's body, if there is one; False if it is too large to be read.
-
-    The check of its origin would read it later, wherever that is. What is no form nobody reads.
-    """
-    if request.method != "POST" or request.content_type not in FORMS:
-        return True
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        return False
-    with suppress(UnreadablePostError):  # it broke off; what is missing is refused later
-        _ = request.POST
-    return True
-
-
 def perm_to_send(request: HttpRequest) -> str | None:
     """Return the permission that a view of bytes asks for; None where another view answers."""
     try:
@@ -142,25 +119,3 @@ def is_admin_view(request: HttpRequest) -> bool:
     """Tell whether the request goes to the Django admin, which asks for staff by itself."""
     match = request.resolver_match or resolve(request.path_info)
     return match.namespace == "admin"
-
-
-def is_here(request: HttpRequest, address: str) -> bool:
-    """Tell whether ``address`` leads to this site, so that a request may be sent on to it."""
-    return url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure())
-
-
-def client_ip(request: HttpRequest) -> str | None:
-    """Return the caller's address; X-Forwarded-For counts only behind BULKHEAD_TRUSTED_PROXIES."""
-    if not settings.ALLAUTH_TRUSTED_PROXY_COUNT:
-        return _as_address(request.META.get("REMOTE_ADDR", ""))
-    try:
-        return get_adapter().get_client_ip(request)
-    except PermissionDenied:
-        return None
-
-
-def _as_address(text: str) -> str | None:
-    try:
-        return str(ip_address(text))
-    except ValueError:  # a Unix socket has none
-        return None

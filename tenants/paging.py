@@ -12,6 +12,8 @@ from django.core import signing
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 
 from tenants.isolation.scope import current_tenant_id
 
@@ -66,6 +68,28 @@ def paginate(
         next=_write(rows[-1], columns, False, salt) if has_next else "",
         previous=_write(rows[0], columns, True, salt) if has_previous else "",
     )
+
+
+def render_page(
+    request: HttpRequest,
+    template: str,
+    rows: "models.QuerySet[Any]",
+    order: Sequence[str],
+    *,
+    query: str = "",
+    **context: Any,
+) -> HttpResponse:
+    """Render the page of ``rows`` that ``?after=`` asks for, as ``page`` in the template.
+
+    ``query`` has the list's filters as its address writes them. An invalid cursor leads to the
+    list's beginning, with the same filters.
+    """
+    try:
+        cursor = request.GET.get("after", "")
+        page = paginate(rows, order, cursor, query=f"{request.path}?{query}")
+    except InvalidCursor:
+        return redirect(f"{request.path}?{query}" if query else request.path)
+    return render(request, template, {"page": page, "query": query, **context})
 
 
 def _turned(order: Sequence[str]) -> list[str]:

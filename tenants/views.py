@@ -5,21 +5,19 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from tenants.access import forbidden, member, public, signed_in
 from tenants.context import acting_team, me, my_teams
 from tenants.forms import MemberForm, RobotForm, SecretForm, ThemeForm, TokenForm, VerbForm
 from tenants.identity import directory, robots, tokens
 from tenants.isolation.scope import current_scope
-from tenants.middleware import is_here
 from tenants.models import (
     ApiToken,
     AuditEvent,
@@ -27,9 +25,9 @@ from tenants.models import (
     Role,
     Tenant,
 )
-from tenants.paging import InvalidCursor, paginate
-
-require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+from tenants.paging import render_page
+from tenants.requests import is_here, require_get_or_post
+from tenants.team_paths import team_address
 
 THEME_AGE = 60 * 60 * 24 * 365
 
@@ -74,13 +72,15 @@ def activity(request: HttpRequest, tenant: str) -> HttpResponse:
     action = asked if asked in ACTIONS else ""
     if action:
         events = events.filter(action__startswith=f"{action}.")
-    try:
-        page = paginate(events, ("-created_at", "-id"), request.GET.get("after", ""), query=action)
-    except InvalidCursor:
-        return redirect(request.path)
-    query = f"action={action}" if action else ""
-    context = {"page": page, "action": action, "actions": ACTIONS, "query": query}
-    return render(request, "tenants/activity.html", context)
+    return render_page(
+        request,
+        "tenants/activity.html",
+        events,
+        ("-created_at", "-id"),
+        query=f"action={action}" if action else "",
+        action=action,
+        actions=ACTIONS,
+    )
 
 
 #: What the activity page can be narrowed to: the first word of an event's action.
@@ -311,6 +311,6 @@ def _page_with_form(
     """Show a list above its form; what was sent stays in it only if something is wrong."""
     wrong = form.is_bound and "made" not in context
     context["form"] = form if wrong else new()
-    context["address"] = f"{settings.SITE_URL}/t/{current_scope().slug}"
+    context["address"] = team_address(current_scope().slug)
     status = HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK
     return render(request, template, context, status=status)

@@ -23,6 +23,7 @@ from urllib3.exceptions import (
     TimeoutError,
 )
 
+from tenants.dns import is_loopback
 from tenants.text import printable, shown
 
 API = "/api/2.0/mlflow"
@@ -32,7 +33,6 @@ PROMPTS_ONLY = f"tag.`{IS_PROMPT}` = 'true'"
 LOGGED_MODEL = re.compile(r"models:/+(m-[0-9a-zA-Z_-]+)")
 UNQUOTABLE = re.compile(r"""['"`\\]""")
 NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 #: Bounds of what one answer, one list and one tree of files may have.
 ANSWER_BYTES = 100 * 1024 * 1024
@@ -168,7 +168,7 @@ class MlflowServer:
 
     @property
     def _is_private(self) -> bool:
-        return self._parts.scheme == "https" or self._parts.hostname in LOOPBACK
+        return self._parts.scheme == "https" or is_loopback(self._parts.hostname or "")
 
     # --- models and versions ---------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from models_registry.files.paths import place, same_team
 from models_registry.mlflow.search import IS_PROMPT
 from models_registry.models import ModelVersion
 from tenants.isolation.scope import current_scope
+from tenants.team_paths import read_team_path
 
 ARTIFACTS = re.compile(
-    r"(?:/t/(?P<team>[^/]+))?/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts(?:/(?P<path>.*))?",
-    re.DOTALL,
+    r"(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts(?:/(?P<path>.*))?", re.DOTALL
 )
 USUAL_PORTS = {"http": "80", "https": "443"}
 #: A logged model of a tracking server elsewhere; a registered model's name may begin like that too.
@@ -72,10 +72,11 @@ def _path_here(scheme: str, host: str, path: str, text: str) -> str | None:
         return None if host and not _is_here(scheme, host) else _decoded(path, text)
     if scheme not in {"http", "https"} or not _is_here(scheme, host):
         return None
-    found = ARTIFACTS.fullmatch(f"/{_decoded(path, text)}")
+    path = _decoded(path, text)
+    named, rest = read_team_path(f"/{path}") or ("", path)
+    found = ARTIFACTS.fullmatch(rest)
     if found is None:
         return None
-    named = found["team"]
     if named and not same_team(named, current_scope().slug):
         raise _nothing(text)
     return found["path"] or ""

@@ -23,6 +23,7 @@ from tenants.api import ApiError, Call, endpoint, invalid, json_response, missin
 from tenants.isolation.credentials import OpenTeam, teams_of
 from tenants.isolation.scope import Scope
 from tenants.prepared import query_as, query_in_scope
+from tenants.team_paths import team_path
 
 MODELS = "2.0/mlflow/registered-models"
 VERSIONS = "2.0/mlflow/model-versions"
@@ -569,5 +570,5 @@ def _files_address(call: Call, scope: Scope, version: ModelVersion) -> str:
     A relative ``mlflow-artifacts:/…`` would be asked of the client's tracking server, which may
     be another one than this registry.
     """
-    path = f"/t/{scope.slug}/api/2.0/mlflow-artifacts/artifacts/versions/{version.pk}"
+    path = team_path(scope.slug, f"api/2.0/mlflow-artifacts/artifacts/versions/{version.pk}")
     return call.request.build_absolute_uri(path)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from tenants.clusters import Cluster
+from tenants.dns import is_loopback
 
 logger = logging.getLogger("bulkhead.identity")
 
@@ -52,7 +53,6 @@ FRESH_FILE = PAUSE_FILE = 1
 ANSWER_SECONDS = 5
 MOST_BYTES = 1024 * 1024
 MOST_KEYS = 100
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class KeysUnavailable(Exception):
@@ -291,7 +291,7 @@ def _fetched(cluster: Cluster) -> bytes:
 
 def _check_address(address: str) -> None:
     parts = urlsplit(address)
-    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not safe or not parts.hostname or parts.username is not None:
         raise _Unreadable("their address is not https, or holds a user name")
 

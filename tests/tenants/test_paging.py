@@ -197,6 +197,12 @@ def test_a_lists_wrong_cursor_leads_to_its_beginning(crowded: World, as_: As, na
         assert response["Location"].rstrip("?") == url
 
 
+def test_a_wrong_cursor_of_the_activity_page_keeps_its_filter(crowded: World, as_: As) -> None:
+    browser, url = as_(crowded.alice), reverse("activity", args=["team_alpha"])
+    answer = browser.get(url, {"action": "model", "after": "nonsense"})
+    assert (answer.status_code, answer["Location"]) == (302, f"{url}?action=model")
+
+
 def test_a_cursor_keeps_to_its_filters(crowded: World, as_: As) -> None:
     browser, url = as_(crowded.alice), reverse("models", args=["team_alpha"])
     cursor = _next(browser.get(url, {"q": "more"}))

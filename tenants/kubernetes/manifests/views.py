@@ -9,7 +9,6 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_http_methods
 
 from tenants.access import member
 from tenants.context import acting_team
@@ -18,6 +17,8 @@ from tenants.kubernetes.manifests.check import Finding
 from tenants.kubernetes.manifests.reader import SENT, Place, TooLarge, Unreadable, lines_of
 from tenants.kubernetes.manifests.rules.catalogue import ERROR, WARNING
 from tenants.models import Tenant
+from tenants.requests import require_get_or_post
+from tenants.team_paths import team_address
 from tenants.text import shown
 
 #: What is pasted is called so in findings.
@@ -73,7 +74,7 @@ class Shown:
 
 
 @member
-@require_http_methods(["GET", "HEAD", "POST"])
+@require_get_or_post
 def check_manifests(request: HttpRequest, tenant: str) -> HttpResponse:
     """Check what is pasted and the files that are sent; without either, check an example."""
     team = acting_team()
@@ -140,5 +141,5 @@ def _page(team: Tenant, report: reports.Report, files: dict[str, bytes]) -> dict
             for severity, title, tone in ((ERROR, "Errors", "bad"), (WARNING, "Warnings", "warn"))
         ],
         "left_out": len(report.findings) - len(listed),
-        "address": f"{settings.SITE_URL}/t/{team.slug}/api/{reports.ENDPOINT}",
+        "address": f"{team_address(team.slug)}/api/{reports.ENDPOINT}",
     }

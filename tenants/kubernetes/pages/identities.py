@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_POST
 
 from tenants.access import member
 from tenants.context import acting_team, me
@@ -20,8 +20,7 @@ from tenants.identity.robots import ROLES
 from tenants.kubernetes import names
 from tenants.kubernetes.bundle import examples
 from tenants.models import Membership, Tenant
-
-require_get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+from tenants.requests import require_get_or_post
 
 ROLE_CHOICES = [(role, role.label) for role in ROLES]
 #: The id of the list of names that the field for a service account offers.

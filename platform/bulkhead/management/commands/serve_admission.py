@@ -6,7 +6,6 @@ show a certificate (``--client-ca``), or nobody else can reach the listener.
 
 import os
 import signal
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
 from bulkhead.management.commands.serve import claim_port, leave, load, make_server
+from tenants.dns import is_loopback
 
 APPLICATION = "bulkhead.admission_wsgi:application"
 
@@ -79,14 +79,6 @@ def address(bind: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or len(port) > 5:
         raise CommandError(f"--bind {bind} is no HOST:PORT.")
     return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches the address; a name could be anybody's."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def readable(option: str, path: str) -> Path:
