@@ -57,7 +57,7 @@ def model_list(request: HttpRequest, tenant: str) -> HttpResponse:
     form = FilterForm(request.GET)
     chosen = form.chosen()
     found = queries.models_like(chosen)
-    context = {
+    context: dict[str, Any] = {
         "filter": chosen,
         "chosen": vars(chosen),
         "count": found.count(),

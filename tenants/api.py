@@ -46,7 +46,6 @@ from tenants.isolation.credentials import (
     WhichTeam,
 )
 from tenants.isolation.scope import Scope, token_scope
-from tenants.middleware import client_ip
 from tenants.requests import client_ip
 from tenants.team_paths import read_team_path, team_address
 
