@@ -14,22 +14,18 @@ from django.conf import settings
 from tenants.kubernetes import workloads
 from tenants.kubernetes.manifests.reader import (
     FILES,
+    NAMES,
     Manifest,
     Place,
     TooLarge,
+    as_text,
     get,
+    listed,
     text_of,
 )
-from tenants.kubernetes.manifests.rules import catalogue
-from tenants.kubernetes.manifests.rules.catalogue import (
-    NAMES,
-    RULES,
-    Hit,
-    Hits,
-    Rule,
-    Specs,
-    listed,
-)
+from tenants.kubernetes.manifests.rules import access, kinds, network, pods, references
+from tenants.kubernetes.manifests.rules.catalogue import RULES, Hit, Hits, Rule
+from tenants.kubernetes.manifests.rules.pods import Specs
 from tenants.kubernetes.workloads import Path, Reference, containers_of, templates_of
 from tenants.models import RESERVED_PREFIXES, Tenant
 from tenants.text import shown
@@ -152,7 +148,7 @@ class OneTenant:
             if manifest.name != own:
                 words = f"is not the namespace of {slug}, which is {own}"
                 yield Hit("BH107", ("metadata", "name"), words)
-            yield from catalogue.pod_security(manifest)
+            yield from pods.pod_security(manifest)
         elif manifest.kind in CLUSTER_WIDE:
             if manifest.kind != "ClusterRoleBinding":  # of which more is said
                 yield Hit("BH105", ("kind",), "is the whole cluster's, and lies in no namespace")
@@ -177,7 +173,7 @@ class OneTenant:
 
     def models(self, manifest: Manifest) -> Hits:
         """Yield what the registry says of the models; each is asked for once."""
-        for reference in catalogue.models_in(manifest):
+        for reference in references.models_in(manifest):
             asked = replace(reference, path=())
             if asked not in self._problems:
                 if len(self._problems) >= self.MODELS:
@@ -293,10 +289,10 @@ class _Checker:
         #: Where service accounts are bound, by their namespace and name; no more than are said.
         self._bound: dict[tuple[str, str], dict[str, Place]] = defaultdict(dict)
         for manifest in manifests:
-            if manifest.kind in catalogue.USED_KINDS and not manifest.group:
+            if manifest.kind in references.USED_KINDS and not manifest.group:
                 there = self._declared[manifest.kind, manifest.name]
                 there.setdefault(manifest.namespace, manifest.place())
-            for path, account in catalogue.bound_accounts(manifest):
+            for path, account in access.bound_accounts(manifest):
                 bound = self._bound[account]
                 if len(bound) <= NAMES:
                     bound.setdefault(manifest.namespace, manifest.place(path))
@@ -313,7 +309,7 @@ class _Checker:
                 RULES[hit.rule],
                 f"{subject} {hit.words}.",
                 manifest.place(hit.path),
-                catalogue.as_text(hit.path),
+                as_text(hit.path),
                 shown(manifest.kind),
                 shown(manifest.name),
                 shown(manifest.namespace),
@@ -326,18 +322,16 @@ class _Checker:
         yield from self._tenancy.placed(manifest)
         yield from self._labels(manifest)
         home = self._tenancy.home(manifest)
-        yield from catalogue.BY_KIND.get((manifest.group, manifest.kind), catalogue.nothing)(
-            manifest, home
-        )
-        yield from catalogue.binding(manifest)
-        specs = [*catalogue.pod_specs(manifest)]
+        yield from kinds.BY_KIND.get((manifest.group, manifest.kind), kinds.nothing)(manifest, home)
+        yield from access.binding(manifest)
+        specs = [*pods.pod_specs(manifest)]
         for path, spec in specs:
             yield from self._pod(manifest, home, path, spec)
-        yield from catalogue.parts_of_pods(manifest)
+        yield from pods.parts_of_pods(manifest)
         if home is not None:
             yield from self._subjects(manifest, home)
-            yield from catalogue.references(manifest, home)
-            yield from catalogue.copies(manifest, home)
+            yield from references.references(manifest, home)
+            yield from references.copies(manifest, home)
             yield from self._uses(manifest, home, specs)
         yield from self._tenancy.models(manifest)
 
@@ -348,7 +342,7 @@ class _Checker:
             [
                 (),
                 *(path for path, _ in templates_of(manifest.value)),
-                *catalogue.other_templates(manifest),
+                *pods.other_templates(manifest),
             ]
         )
         for label, values in wanted.items():
@@ -370,31 +364,29 @@ class _Checker:
                 yield Hit("BH109", (*path, "metadata"), f"{what} the label {label}: {wanted}")
 
     def _pod(self, manifest: Manifest, home: frozenset[str] | None, path: Path, spec: Any) -> Hits:
-        yield from catalogue.node(spec, path)
-        yield from catalogue.volumes(spec, path)
-        yield from catalogue.tolerations(spec, path, self._tenancy.labels(manifest))
-        yield from catalogue.account_of_pod(spec, path)
+        yield from pods.node(spec, path)
+        yield from pods.volumes(spec, path)
+        yield from pods.tolerations(spec, path, self._tenancy.labels(manifest))
+        yield from access.account_of_pod(spec, path)
         for place, container in containers_of(spec, path):
-            yield from catalogue.container(place, container)
+            yield from pods.container(place, container)
             if "ephemeralContainers" not in place:  # they can have none
-                yield from catalogue.limits(spec, place, container)
+                yield from pods.limits(spec, place, container)
             if home is not None:
-                yield from catalogue.addresses(place, container, home)
+                yield from network.addresses(place, container, home)
 
     def _subjects(self, manifest: Manifest, home: frozenset[str]) -> Hits:
         """Yield subjects of a RoleBinding that are not the tenant's."""
         teams = self._tenancy.labels(manifest).get(settings.KUBERNETES.label("tenant"), [])
-        for path, subject in catalogue.subjects_of(manifest):
-            account = catalogue.account_of(subject)
+        for path, subject in access.subjects_of(manifest):
+            account = access.account_of(subject)
             if account is not None:
                 if account[0] not in home:
                     words = f"binds service account {shown(account[1])} of namespace "
                     words += f"{shown(account[0])}{self._bound_elsewhere(account, manifest)}"
                     yield Hit("BH201", (*path, "name"), words)
             elif get(subject, "kind") in ("Group", "User"):
-                yield from catalogue.group(
-                    text_of(get(subject, "name")), (*path, "name"), home, teams
-                )
+                yield from access.group(text_of(get(subject, "name")), (*path, "name"), home, teams)
 
     def _bound_elsewhere(self, account: tuple[str, str], manifest: Manifest) -> str:
         places = sorted(self._bound[account].items())
@@ -405,7 +397,7 @@ class _Checker:
 
     def _uses(self, manifest: Manifest, home: frozenset[str], specs: Specs) -> Hits:
         """Yield what the object uses and only another tenant's namespace has here."""
-        for kind, name, path in catalogue.used(manifest, specs):
+        for kind, name, path in references.used(manifest, specs):
             there = self._declared.get((kind, name), {})
             if there and not any(namespace in there for namespace in home):
                 namespace, place = next(iter(there.items()))

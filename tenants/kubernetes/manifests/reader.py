@@ -7,7 +7,7 @@ without end, aliases that multiply.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -526,6 +526,17 @@ def _at(file: str) -> Place:
     return Place(file, 1, 1)
 
 
+#: So many names are listed in a message.
+NAMES = 5
+
+
+def listed(found: Iterable[str]) -> str:
+    """Return the first names in their order, and how many more there are."""
+    ordered = sorted(found)
+    more = f" and {len(ordered) - NAMES:,} more" if len(ordered) > NAMES else ""
+    return f"{', '.join(map(shown, ordered[:NAMES]))}{more}" or "none"
+
+
 def lines_of(text: str) -> list[str]:
     """Return a file's lines as its places count them."""
     return BREAK.split(text)
@@ -541,3 +552,21 @@ def strings_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     elif isinstance(value, list):
         for place, inner in enumerate(value):
             yield from strings_in(inner, (*path, place))
+
+
+def mappings_of(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the mappings of a list, with the way to each."""
+    for place, item in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(item, dict):
+            yield (*path, place), item
+
+
+def as_text(path: Path) -> str:
+    """Return a path as people write it: ``.spec.containers[0].image``."""
+    parts = []
+    for key in path:
+        plain = isinstance(key, str) and re.fullmatch(r"[A-Za-z0-9_-]+", key)
+        parts.append(
+            f".{key}" if plain else f"[{key if isinstance(key, int) else repr(shown(key))}]"
+        )
+    return "".join(parts)

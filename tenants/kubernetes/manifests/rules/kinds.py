@@ -1,0 +1,23 @@
+"""The rules that apply to objects of one kind alone."""
+
+from collections.abc import Callable
+
+from tenants.kubernetes.manifests.reader import Manifest
+from tenants.kubernetes.manifests.rules import access, network, pods
+from tenants.kubernetes.manifests.rules.catalogue import Hits
+
+
+def nothing(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+    """Yield nothing: the kind has no rules of its own."""
+    yield from ()
+
+
+#: What is asked of some kinds alone, by API group and kind.
+BY_KIND: dict[tuple[str, str], Callable[[Manifest, frozenset[str] | None], Hits]] = {
+    ("", "Service"): network.service,
+    ("", "Endpoints"): network.endpoints,
+    ("discovery.k8s.io", "EndpointSlice"): network.endpoints,
+    ("", "ServiceAccount"): access.mounted_token,
+    ("", "PersistentVolume"): pods.node_volume,
+    **dict.fromkeys(network.POLICIES, network.policy),
+}

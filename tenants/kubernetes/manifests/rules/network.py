@@ -1,0 +1,170 @@
+"""Rules about the network: policies, Services and their endpoints, and addresses of Services."""
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from django.conf import settings
+
+from tenants.dns import is_label
+from tenants.kubernetes.bundle.objects import NAMESPACE_NAME
+from tenants.kubernetes.manifests.reader import (
+    Manifest,
+    get,
+    listed,
+    mappings_of,
+    strings_in,
+    text_of,
+)
+from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
+from tenants.kubernetes.workloads import Path
+from tenants.text import shown
+
+#: Addresses that clusters give to pods and nodes.
+INTERNAL = tuple(
+    ip_network(block)
+    for block in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+        # The last are the same of IPv4, written as IPv6.
+        *("127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128", "::ffff:0:0/96"),
+    )
+)
+#: So many blocks that are left out are read: each costs some time, and aliases repeat them.
+MOST_EXCEPTED = 200
+#: What ends the cluster's name of a Service; the namespace stands before it.
+SERVICES = re.compile(r"\.svc(?![a-z0-9-])")
+IN_NAMES = "abcdefghijklmnopqrstuvwxyz0123456789-"
+API_SERVER = ("kubernetes", "default")
+
+
+def _platform() -> frozenset[str]:
+    """Return the namespaces that every tenant may speak with."""
+    here = settings.KUBERNETES
+    return frozenset({here.registry_namespace, here.gateway_namespace, here.dns_namespace})
+
+
+#: The API groups and kinds that this module's ``policy`` is about.
+POLICIES = (("networking.k8s.io", "NetworkPolicy"), ("extensions", "NetworkPolicy"))
+
+
+def policy(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+    """Yield peers outside the tenant's namespace that are not the platform's."""
+    allowed = (home or frozenset()) | _platform()
+    for way, peers in (("ingress", "from"), ("egress", "to")):
+        for path, rule in mappings_of(manifest.get("spec", way), ("spec", way)):
+            if not rule.get(peers):
+                words = "lets in everybody" if way == "ingress" else "lets pods reach everything"
+                yield Hit("BH401", path, f"{words}: a rule without `{peers}` has no bounds")
+            for place, peer in mappings_of(rule.get(peers), (*path, peers)):
+                yield from _peer(peer, place, allowed)
+
+
+def _peer(peer: dict[str, Any], path: Path, allowed: frozenset[str]) -> Hits:
+    selector = peer.get("namespaceSelector")
+    if selector is not None:
+        chosen = _chosen(selector)
+        if not any(namespaces <= allowed for namespaces in chosen):
+            which = f": {listed(frozenset.union(*chosen) - allowed)}" if chosen else ""
+            words = f"opens the network to other namespaces{which}"
+            yield Hit("BH401", (*path, "namespaceSelector"), words)
+    block = peer.get("ipBlock")
+    if block is not None and _may_be_pods(block):
+        cidr = shown(get(block, "cidr") or "")
+        yield Hit("BH402", (*path, "ipBlock"), f"opens the network to the addresses {cidr}")
+
+
+def _chosen(selector: Any) -> list[frozenset[str]]:
+    """Return the namespaces to which a selector is bound by name, once for each condition."""
+    by_label = get(selector, "matchLabels", NAMESPACE_NAME)
+    found = [frozenset({by_label})] if isinstance(by_label, str) else []
+    for _, condition in mappings_of(get(selector, "matchExpressions"), ()):
+        values = condition.get("values")
+        if (
+            condition.get("key") == NAMESPACE_NAME
+            and condition.get("operator") == "In"
+            and isinstance(values, list)
+        ):
+            found.append(frozenset(map(str, values)))
+    return found
+
+
+def _may_be_pods(block: Any) -> bool:
+    """Tell whether a block of addresses holds such as clusters give to pods."""
+    excepted = get(block, "except") or []
+    if not isinstance(excepted, list) or len(excepted) > MOST_EXCEPTED:
+        return True
+    try:
+        whole: Any = ip_network(text_of(get(block, "cidr")), strict=False)
+        without: list[Any] = [ip_network(str(part), strict=False) for part in excepted]
+    except ValueError:
+        return True
+    for inner in INTERNAL:
+        if inner.version != whole.version or not inner.overlaps(whole):
+            continue
+        shared = inner if inner.subnet_of(whole) else whole
+        if not any(part.version == shared.version and shared.subnet_of(part) for part in without):
+            return True
+    return False
+
+
+def endpoints(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+    """Yield addresses to which a Service leads whatever its selector says, and past policies."""
+    lists = [("endpoints", "addresses")] if manifest.group else []
+    lists += [] if manifest.group else [("subsets", "addresses"), ("subsets", "notReadyAddresses")]
+    for outer, inner in lists:
+        for path, part in mappings_of(manifest.get(outer), (outer,)):
+            listed_there = part.get(inner)
+            for place, item in enumerate(listed_there if isinstance(listed_there, list) else ()):
+                address = text_of(get(item, "ip") if isinstance(item, dict) else item)
+                if _is_internal(address):
+                    words = f"leads to the address {shown(address)}"
+                    yield Hit("BH402", (*path, inner, place), words)
+
+
+def _is_internal(address: str) -> bool:
+    """Tell whether an address may be a pod's or a node's; what is none may be anything."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return True
+    return any(found in block for block in INTERNAL if block.version == found.version)
+
+
+def service(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+    """Yield a Service that is open to outside, or that stands for one of another namespace."""
+    kind = manifest.get("spec", "type")
+    if kind in ("LoadBalancer", "NodePort"):
+        yield Hit("BH403", ("spec", "type"), f"is of type {kind}, which the quota refuses")
+    if manifest.get("spec", "externalIPs"):
+        yield Hit("BH403", ("spec", "externalIPs"), "takes addresses outside the cluster")
+    if kind == "ExternalName":
+        yield Hit("BH403", ("spec", "type"), "is of type ExternalName, which the cluster refuses")
+    if kind == "ExternalName" and home is not None:
+        path = ("spec", "externalName")
+        for name, namespace in _services_in(text_of(manifest.get(*path))):
+            if namespace not in home | _platform():
+                words = f"stands for {shown(name)} in namespace {shown(namespace)}"
+                yield Hit("BH303", path, words)
+
+
+def addresses(path: Path, container: dict[str, Any], home: frozenset[str]) -> Hits:
+    """Yield addresses of Services that are not the tenant's."""
+    allowed = home | _platform()
+    for place, text in strings_in(container, path):
+        for name, namespace in dict.fromkeys(_services_in(text)):
+            if namespace not in allowed and (name, namespace) != API_SERVER:
+                words = f"names an address in namespace {shown(namespace)}"
+                yield Hit("BH305", place, f"{words}, which is not its tenant's")
+
+
+def _services_in(text: str) -> Iterator[tuple[str, str]]:
+    """Yield name and namespace of the Services whose addresses are in a text."""
+    if ".svc" not in (text := text.lower()):
+        return
+    for found in SERVICES.finditer(text):
+        before = text[max(0, found.start() - 127) : found.start()]
+        rest, _, namespace = before.rpartition(".")
+        name = rest[len(rest.rstrip(IN_NAMES)) :]
+        if name and is_label(namespace):
+            yield name, namespace

@@ -1,0 +1,208 @@
+"""Rules about references: to other namespaces and their objects, and to models."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+
+from tenants.kubernetes import workloads
+from tenants.kubernetes.manifests.reader import (
+    Manifest,
+    get,
+    mappings_of,
+    strings_in,
+    text_of,
+)
+from tenants.kubernetes.manifests.rules import network
+from tenants.kubernetes.manifests.rules.access import BINDINGS
+from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
+from tenants.kubernetes.manifests.rules.pods import ASIDE, Specs, is_foreign
+from tenants.kubernetes.workloads import Path, containers_of
+from tenants.text import shown
+
+#: Kinds that pods use by name.
+USED_KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount")
+#: Mappings whose keys are whatever people choose.
+OPAQUE = frozenset({"annotations", "labels", "matchLabels", "nodeSelector"})
+#: Annotations by which common controllers copy an object, from `namespace/name` or to namespaces.
+COPIED_FROM = (
+    "replicator.v1.mittwald.de/replicate-from",
+    "reflector.v1.k8s.emberstack.com/reflects",
+)
+COPIED_TO = (
+    "replicator.v1.mittwald.de/replicate-to",
+    "replicator.v1.mittwald.de/replication-allowed-namespaces",
+    "reflector.v1.k8s.emberstack.com/reflection-allowed-namespaces",
+    "reflector.v1.k8s.emberstack.com/reflection-auto-namespaces",
+    "kubed.appscode.com/sync",
+)
+#: Annotations by which an Ingress uses a secret, which may be `namespace/name`.
+SECRET_OF = tuple(
+    f"nginx.ingress.kubernetes.io/{key}"
+    for key in ("auth-secret", "auth-tls-secret", "proxy-ssl-secret")
+)
+
+
+def references(manifest: Manifest, home: frozenset[str]) -> Hits:
+    """Yield whatever names a namespace that is not the tenant's, in objects of any kind."""
+    if manifest.kind in ("ConfigMap", "Secret") and not manifest.group:
+        return  # they hold texts
+    allowed = home
+    if manifest.group == "gateway.networking.k8s.io":
+        allowed |= {settings.KUBERNETES.gateway_namespace}
+    skipped = {"metadata", "subjects"} if manifest.kind in BINDINGS else {"metadata"}
+    for key, value in manifest.value.items():
+        if key not in skipped and isinstance(value, dict | list):
+            for path, namespace, what in _namespaces_in(value, (key,)):
+                if namespace not in allowed:
+                    words = f"refers to {what}namespace {shown(namespace)}"
+                    yield Hit("BH301", path, f"{words}, which is not its tenant's")
+            # Of a NetworkPolicy the rules of the network say more.
+            if (manifest.group, manifest.kind) not in network.POLICIES:
+                for path in _everywhere_in(value, (key,)):
+                    yield Hit("BH301", path, "takes in namespaces that are not its tenant's")
+    yield from _secrets_of_ingress(manifest, home)
+
+
+def _secrets_of_ingress(manifest: Manifest, home: frozenset[str]) -> Hits:
+    for key in SECRET_OF:
+        path = ("metadata", "annotations", key)
+        namespace, slash, name = text_of(manifest.get(*path)).partition("/")
+        if slash and namespace not in home:
+            words = f"refers to Secret {shown(name)} in namespace {shown(namespace)}"
+            yield Hit("BH301", path, f"{words}, which is not its tenant's")
+
+
+def _namespaces_in(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
+    """Yield each namespace that is named inside a value: the way to it, it, and what is in it."""
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            if isinstance(item, dict | list):
+                yield from _namespaces_in(item, (*path, place))
+        return
+    for key, inner in value.items():
+        if isinstance(inner, str):
+            if inner and key.lower().endswith("namespace"):
+                yield (*path, key), inner, _what(value)
+        elif isinstance(inner, list) and (
+            key == "matchNames" or key.lower().endswith("namespaces")
+        ):
+            for place, item in enumerate(inner):
+                if isinstance(item, str) and item:
+                    yield (*path, key, place), item, ""
+                elif isinstance(item, dict | list):
+                    yield from _namespaces_in(item, (*path, key, place))
+        elif isinstance(inner, dict | list) and key not in OPAQUE:
+            yield from _namespaces_in(inner, (*path, key))
+
+
+def _everywhere_in(value: Any, path: Path) -> Iterator[Path]:
+    """Yield the way to whatever chooses namespaces inside a value, and chooses all of them."""
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _everywhere_in(item, (*path, place))
+        return
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        selects = key.lower().endswith("namespaceselector")
+        chooses = selects or key.lower().endswith("namespaces")
+        if chooses and isinstance(inner, dict) and _is_everywhere(inner, selects):
+            yield (*path, key)
+        elif key not in OPAQUE:
+            yield from _everywhere_in(inner, (*path, key))
+
+
+def _is_everywhere(choice: dict[str, Any], selects: bool) -> bool:
+    """Tell whether all namespaces are meant; by Kubernetes' custom an empty selector means them."""
+    if not choice:
+        return selects
+    return choice.get("any") is True or choice.get("from") in ("All", "Selector")
+
+
+def _what(reference: dict[str, Any]) -> str:
+    words = [shown(word) for key in ("kind", "name") if (word := text_of(reference.get(key)))]
+    return f"{' '.join(words)} in " if words else ""
+
+
+def copies(manifest: Manifest, home: frozenset[str]) -> Hits:
+    """Yield what lets an object be copied from or to other namespaces."""
+    annotations = manifest.get("metadata", "annotations")
+    for key in COPIED_FROM:
+        source = text_of(get(annotations, key))
+        if source and source.partition("/")[0] not in home:
+            words = f"is a copy of {shown(source)}, which is not its tenant's"
+            yield Hit("BH304", ("metadata", "annotations", key), words)
+    for key in COPIED_TO:
+        said = get(annotations, key)
+        if said is not None and not {part.strip() for part in str(said).split(",")} <= home:
+            words = f"lets itself be copied into other namespaces ({key})"
+            yield Hit("BH304", ("metadata", "annotations", key), words)
+
+
+#: Where a pod's spec names objects of its namespace; `*` is each item of a list.
+USES: tuple[tuple[str, Path], ...] = (
+    ("ServiceAccount", ("serviceAccountName",)),
+    ("ServiceAccount", ("serviceAccount",)),
+    ("Secret", ("imagePullSecrets", "*", "name")),
+    ("ConfigMap", ("volumes", "*", "configMap", "name")),
+    ("Secret", ("volumes", "*", "secret", "secretName")),
+    ("PersistentVolumeClaim", ("volumes", "*", "persistentVolumeClaim", "claimName")),
+    ("ConfigMap", ("volumes", "*", "projected", "sources", "*", "configMap", "name")),
+    ("Secret", ("volumes", "*", "projected", "sources", "*", "secret", "name")),
+    ("Secret", ("volumes", "*", "csi", "nodePublishSecretRef", "name")),
+)
+USED_BY_CONTAINER: tuple[tuple[str, Path], ...] = (
+    ("ConfigMap", ("envFrom", "*", "configMapRef", "name")),
+    ("Secret", ("envFrom", "*", "secretRef", "name")),
+    ("ConfigMap", ("env", "*", "valueFrom", "configMapKeyRef", "name")),
+    ("Secret", ("env", "*", "valueFrom", "secretKeyRef", "name")),
+)
+
+
+def used(manifest: Manifest, specs: Specs) -> Iterator[tuple[str, str, Path]]:
+    """Yield kind and name of what the object uses in its namespace, and where it says so."""
+    for path, spec in specs:
+        yield from _used_by_pod(spec, path)
+    if manifest.kind == "ServiceAccount":
+        for key in ("secrets", "imagePullSecrets"):
+            yield from _named("Secret", manifest.value, (), (key, "*", "name"))
+    elif manifest.kind == "Ingress":
+        yield from _named("Secret", manifest.value, (), ("spec", "tls", "*", "secretName"))
+
+
+def _used_by_pod(spec: Any, path: Path) -> Iterator[tuple[str, str, Path]]:
+    for kind, way in USES:
+        yield from _named(kind, spec, path, way)
+    for place, container in containers_of(spec, path):
+        for kind, way in USED_BY_CONTAINER:
+            yield from _named(kind, container, place, way)
+
+
+def _named(kind: str, value: Any, path: Path, way: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield the names that stand at the end of a way, in each item of each list on it."""
+    for number, key in enumerate(way):
+        if key == "*":
+            for place, item in mappings_of(value, path):
+                yield from _named(kind, item, place, way[number + 1 :])
+            return
+        value, path = get(value, key), (*path, key)
+    if isinstance(value, str) and value:
+        yield kind, value, path
+
+
+def models_in(manifest: Manifest) -> Iterator[workloads.Reference]:
+    """Yield the models that the object names: for its pods, and what may be handed to pods.
+
+    A ConfigMap holds texts of all sorts, so there only a value that is nothing else is one.
+    """
+    yield from workloads.references_of(manifest.value)
+    if is_foreign(manifest):
+        for key, value in manifest.value.items():
+            if key not in ASIDE:
+                yield from workloads.references_in(value, (key,))
+    elif manifest.kind in ("ConfigMap", "Secret"):
+        for part in ("data", "stringData"):
+            for path, text in strings_in(manifest.get(part), (part,)):
+                if workloads.MODEL_URI.fullmatch(text.strip()):
+                    yield workloads.Reference(path, "", uri=text.strip())
