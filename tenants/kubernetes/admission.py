@@ -16,9 +16,7 @@ the request: under ``failurePolicy: Fail`` that is a denial.
 """
 
 import logging
-from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from django.conf import settings
@@ -36,7 +34,6 @@ from tenants.kubernetes.workloads import (
     Path,
     Problem,
     Reference,
-    Verdicts,
     judged,
     references_of,
 )
@@ -49,8 +46,6 @@ API_VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
 STATEMENT_MILLISECONDS = 2000
 #: What one answer names at most.
 NAMED_PROBLEMS = 10
-#: What one live audit looks at, looks up and finds at most.
-AUDITED_OBJECTS, AUDITED_MODELS, AUDIT_FINDINGS = 2000, 500, 200
 TEXT_LENGTH = 300
 
 NOBODYS = "This namespace belongs to no team here."
@@ -189,51 +184,3 @@ def where(path: Path) -> str:
         else:
             text += f".{key}" if text else key
     return shortened(text, TEXT_LENGTH)
-
-
-# --- what runs already ---------------------------------------------------------------------
-
-
-def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
-    """Return what is wrong with the models of what runs: ``kind``, ``name`` and ``problem`` each.
-
-    Admission never sees what was there before a recall, or before the webhook. It asks the same of
-    the objects of the acting tenant's namespace, but for what has no pods any more. It ends after
-    ``AUDITED_OBJECTS`` objects, ``AUDITED_MODELS`` names of models or ``AUDIT_FINDINGS`` findings,
-    and the last entry says so: one namespace must not keep the others waiting.
-    """
-    verdicts: Verdicts = {}
-    found: list[dict[str, str]] = []
-    for count, obj in enumerate(objects):
-        if (
-            count >= AUDITED_OBJECTS
-            or len(verdicts) >= AUDITED_MODELS
-            or len(found) >= AUDIT_FINDINGS
-        ):
-            found.append(
-                {"kind": "", "name": "", "problem": "There is more: not all was looked at."}
-            )
-            break
-        if not _runs(obj):
-            continue
-        for problem in judged(references_of(obj), verdicts):
-            words = clean(f"{where(problem.path)}: {problem.message}")
-            name = clean(_dict(obj.get("metadata")).get("name", ""))
-            found.append({"kind": clean(obj.get("kind", "")), "name": name, "problem": words})
-    return found
-
-
-def _runs(obj: Object) -> bool:
-    """Tell whether the object has pods, or may have them without being changed."""
-    spec, status = _dict(obj.get("spec")), _dict(obj.get("status"))
-    conditions = status.get("conditions")
-    is_over = status.get("phase") in ("Succeeded", "Failed") or any(
-        _dict(condition).get("type") in ("Complete", "Failed")
-        and _dict(condition).get("status") == "True"
-        for condition in (conditions if isinstance(conditions, list) else [])
-    )
-    return not (is_over or spec.get("replicas") == 0 or spec.get("suspend") is True)
-
-
-def _dict(value: Any) -> Object:
-    return value if isinstance(value, dict) else {}

@@ -42,11 +42,10 @@ from tenants.identity import directory
 from tenants.isolation.credentials import NobodysNamespace
 from tenants.isolation.scope import namespace_scope, scope_or_none, tenant_scope
 from tenants.kubernetes import admission
-from tenants.kubernetes.admission import audit_workloads
 from tenants.kubernetes.bundle import webhook
 from tenants.kubernetes.bundle.webhook import PATH, names_a_model, render_webhook
 from tenants.kubernetes.workloads import MOST_REFERENCES, TEMPLATES
-from tenants.models import NamespaceState, User
+from tenants.models import User
 from tests.support.addresses import METHODS, PRIVATE, call
 from tests.support.certificates import Authority
 from tests.support.listener import HOST, Listener, database_address, free_port, listening, tls
@@ -625,114 +624,12 @@ def test_the_condition_matches_what_was_recorded_but_for_what_was_deleted() -> N
         assert obj is None or matched(obj), recording.name
 
 
-# --- what runs already ---------------------------------------------------------------------
-
-
-def running(kind: str, name: str, model: str, **fields: Any) -> dict[str, Any]:
-    """Return an object of a namespace as a client of Kubernetes reads it."""
-    metadata = {"name": name, "annotations": {MODEL: model, VERSION: "1"}}
-    return {"kind": kind, "metadata": metadata, "spec": {}, **fields}
-
-
-def test_a_look_at_what_runs_finds_what_admission_let_in_before(world: World) -> None:
-    objects = [
-        running("Pod", "good", "ALPHA own"),
-        running("Pod", "recalled", "fraud"),
-        running("Deployment", "foreign", "team_gamma/CANARY own"),
-        {"kind": "Service", "metadata": {"name": "no workload"}},
-    ]
-    with tenant_scope(world.alpha):
-        registry.recall_version(ModelVersion.objects.get(model__name="fraud", number=1), "why")
-        found = audit_workloads(objects)
-    place = f"metadata.annotations[{MODEL}]: "
-    assert found == [
-        {
-            "kind": "Pod",
-            "name": "recalled",
-            "problem": f"{place}“fraud” version “1” is recalled: nothing may use it any more.",
-        },
-        {
-            "kind": "Deployment",
-            "name": "foreign",
-            "problem": f"{place}“team_gamma/CANARY own” is not registered for this namespace.",
-        },
-    ]
-
-
-def test_what_has_no_pods_any_more_does_not_run(world: World) -> None:
-    """After each rollout away from a recalled version its ReplicaSet stays, without pods."""
-    idle = [
-        running("ReplicaSet", "old", "nothing", spec={"replicas": 0}),
-        running("Pod", "done", "nothing", status={"phase": "Succeeded"}),
-        running("Pod", "failed", "nothing", status={"phase": "Failed"}),
-        *(
-            running(
-                "Job", kind, "nothing", status={"conditions": [{"type": kind, "status": "True"}]}
-            )
-            for kind in ("Complete", "Failed")
-        ),
-        running("CronJob", "paused", "nothing", spec={"suspend": True}),
-    ]
-    busy = [
-        running("ReplicaSet", "new", "nothing", spec={"replicas": 1}),
-        running("Pod", "runs", "nothing", status={"phase": "Running"}),
-        running("Job", "runs", "nothing", status={"conditions": [{"type": "Failed"}, None]}),
-        running("CronJob", "waits", "nothing", status={}),
-    ]
-    with tenant_scope(world.alpha):
-        assert audit_workloads(idle) == []
-        assert [entry["name"] for entry in audit_workloads(busy)] == [
-            "new",
-            "runs",
-            "runs",
-            "waits",
-        ]
-
-
-#: What a database, a terminal or a page must not be given as it is.
-HOSTILE = "a\x00\x1b[2J\nfake\u202e"
-
-
-def hostile() -> dict[str, Any]:
-    """Return a pod with a volume whose attribute has a name of anybody's choice."""
-    attributes = {HOSTILE: "models:/nothing/1"}
-    spec = {"volumes": [{"name": "v", "csi": {"driver": "d", "volumeAttributes": attributes}}]}
-    return running("Pod", "named", "fraud", spec=spec)
-
-
-def test_a_look_at_what_runs_can_be_kept_and_printed_whatever_it_finds(world: World) -> None:
-    """Or a pod with a NUL in it would keep all that is wrong in its namespace out of the state."""
-    odd = hostile()
-    odd["metadata"]["name"] = HOSTILE
-    with tenant_scope(world.alpha):
-        found = audit_workloads([odd])
-        NamespaceState.objects.create(cluster="one", state="drift", mode="plan", workloads=found)
-        [kept] = NamespaceState.objects.get().workloads
-    assert kept["problem"].startswith("spec.volumes[0].csi.volumeAttributes.a  [2J fake : ")
-    assert "".join(kept.values()).isprintable()
-
-
 def test_a_denial_is_one_line_that_does_nothing_to_a_terminal(world: World) -> None:
     review = pod()
-    review["request"]["object"]["spec"] |= hostile()["spec"]
+    attributes = {"a\x00\x1b[2J\nfake\u202e": "models:/nothing/1"}
+    volume = {"name": "v", "csi": {"driver": "d", "volumeAttributes": attributes}}
+    review["request"]["object"]["spec"]["volumes"] = [volume]
     assert denial(review).isprintable()
-
-
-def test_a_look_at_what_runs_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "AUDITED_OBJECTS", 5)
-    monkeypatch.setattr(admission, "AUDIT_FINDINGS", 3)
-    more = {"kind": "", "name": "", "problem": "There is more: not all was looked at."}
-    with tenant_scope(world.alpha):
-        good = [running("Pod", "p", "fraud")] * 5
-        assert audit_workloads(good) == []
-        assert audit_workloads([*good, *good]) == [more]
-        bad = audit_workloads([running("Pod", "p", "nothing")] * 5)
-        assert len(bad) == 4
-        assert bad[-1] == more
-        monkeypatch.setattr(admission, "AUDITED_MODELS", 2)
-        several = [running("Pod", "p", model) for model in ("fraud", "ALPHA own", "fraud")]
-        assert audit_workloads(several[:2]) == []
-        assert audit_workloads(several) == [more]
 
 
 # --- the listener --------------------------------------------------------------------------

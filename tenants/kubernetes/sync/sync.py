@@ -26,7 +26,6 @@ from django.utils import timezone
 from tenants import audit
 from tenants.clusters import Cluster, Installation
 from tenants.isolation.scope import tenant_scope
-from tenants.kubernetes.admission import audit_workloads
 from tenants.kubernetes.bundle.objects import Object, Team, render, team_of
 from tenants.kubernetes.sync import drift
 from tenants.kubernetes.sync.client import (
@@ -38,6 +37,7 @@ from tenants.kubernetes.sync.client import (
     OfficialClient,
     Unreachable,
 )
+from tenants.kubernetes.sync.running import audit_workloads
 from tenants.models import NamespaceState, Tenant
 from tenants.text import clean
 
