@@ -30,14 +30,8 @@ from tenants.access import public
 from tenants.isolation.credentials import NobodysNamespace
 from tenants.isolation.scope import namespace_scope
 from tenants.kubernetes.bundle.objects import Object
-from tenants.kubernetes.workloads import (
-    Path,
-    Problem,
-    Reference,
-    judged,
-    references_of,
-)
-from tenants.text import clean, is_storable, shortened
+from tenants.kubernetes.workloads import Problem, Reference, judged, references_of
+from tenants.text import is_storable
 
 logger = logging.getLogger("bulkhead.admission")
 
@@ -46,7 +40,6 @@ API_VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
 STATEMENT_MILLISECONDS = 2000
 #: What one answer names at most.
 NAMED_PROBLEMS = 10
-TEXT_LENGTH = 300
 
 NOBODYS = "This namespace belongs to no team here."
 SUSPENDED = "The team of this namespace is suspended: nothing new runs in it."
@@ -161,7 +154,7 @@ def _denied(words: str) -> Object:
 
 
 def _in_words(problems: list[Problem]) -> str:
-    said = [f"{where(problem.path)}: {problem.message}" for problem in problems[:NAMED_PROBLEMS]]
+    said = [str(problem) for problem in problems[:NAMED_PROBLEMS]]
     more = len(problems) - len(said)
     return " ".join([*said, f"And {more} more."] if more else said)
 
@@ -171,16 +164,3 @@ def _alias(reference: Reference) -> str:
     address = reference.uri.partition(":")[2].lstrip("/").partition("/")[0]
     name, at, alias = (address or reference.version).rpartition("@")
     return f"@{alias}" if at and (address or not name) else ""
-
-
-def where(path: Path) -> str:
-    """Write the way to a place in an object: ``spec.containers[0].env[1].value``."""
-    text = ""
-    for step in path:
-        # What somebody named so may be any text, such as an attribute of a volume.
-        key = clean(step) if isinstance(step, str) else step
-        if isinstance(key, int) or "." in key or "/" in key:
-            text += f"[{key}]"
-        else:
-            text += f".{key}" if text else key
-    return shortened(text, TEXT_LENGTH)

@@ -11,8 +11,8 @@ from typing import Any
 
 from django.conf import settings
 
-#: The way from an object or a list to a value in it: keys and places.
-Path = tuple[str | int, ...]
+from tenants.documents import Path, as_text, get, strings_in
+from tenants.text import shortened
 
 #: Where each kind that makes pods keeps their template; a Pod is its own.
 TEMPLATES: dict[str, Path] = {
@@ -34,6 +34,10 @@ MODEL, VERSION = "registered-model", "model-version"
 MODEL_URI = re.compile(r"models:/+[^\s\"'`,;<>|&)}\]]+", re.IGNORECASE)
 #: As many places in one object may name a model; each other model is a look into the registry.
 MOST_REFERENCES = 50
+
+
+#: At most this many characters of the path to a problem are written: keys can be of any length.
+MAX_PATH_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,10 @@ class Problem:
 
     path: Path
     message: str
+
+    def __str__(self) -> str:
+        place = as_text(self.path).removeprefix(".")
+        return f"{shortened(place, MAX_PATH_CHARS)}: {self.message}"
 
 
 #: Each says of a reference, in the acting tenant's scope, what is wrong with it, or None. They must
@@ -96,18 +104,18 @@ def references_of(obj: Any) -> list[Reference]:
     for path, template in templates_of(obj):
         if path:
             found += _annotated(template, path)
-        found += references_in(_get(template, "spec"), (*path, "spec"))
+        found += references_in(get(template, "spec"), (*path, "spec"))
     return found
 
 
 def templates_of(obj: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the pod or the pod template of an object, with the way to it."""
-    path = TEMPLATES.get(str(_get(obj, "kind")))
+    path = TEMPLATES.get(str(get(obj, "kind")))
     if path is None:
         return
     template = obj
     for key in path:
-        template = _get(template, key)
+        template = get(template, key)
     if isinstance(template, dict):
         yield path, template
 
@@ -115,36 +123,26 @@ def templates_of(obj: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
 def containers_of(spec: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield each container of a pod's spec, with the way to it; also init and ephemeral ones."""
     for kind in CONTAINERS:
-        containers = _get(spec, kind)
+        containers = get(spec, kind)
         for place, container in enumerate(containers if isinstance(containers, list) else []):
             if isinstance(container, dict):
                 yield (*path, kind, place), container
 
 
 def _annotated(obj: Any, path: Path) -> Iterator[Reference]:
-    annotations = _get(_get(obj, "metadata"), "annotations")
+    annotations = get(get(obj, "metadata"), "annotations")
     name = settings.KUBERNETES.label(MODEL)
-    model = _get(annotations, name)
+    model = get(annotations, name)
     if model is not None:
-        version = _get(annotations, settings.KUBERNETES.label(VERSION))
+        version = get(annotations, settings.KUBERNETES.label(VERSION))
         where = (*path, "metadata", "annotations", name)
         yield Reference(where, str(model), "" if version is None else str(version))
 
 
 def references_in(value: Any, path: Path) -> Iterator[Reference]:
     """Yield the models that texts inside a value name by ``models:/``."""
-    if isinstance(value, str):
+    for place, text in strings_in(value, path):
         # A whole text may hold a name with spaces in it; inside a longer one no end could be told.
-        uris = [value] if value.lower().startswith("models:/") else MODEL_URI.findall(value)
+        uris = [text] if text.lower().startswith("models:/") else MODEL_URI.findall(text)
         for uri in uris:
-            yield Reference(path, "", uri=uri)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from references_in(inner, (*path, key))
-    elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from references_in(inner, (*path, place))
-
-
-def _get(obj: Any, key: str | int) -> Any:
-    return obj.get(key) if isinstance(obj, dict) else None
+            yield Reference(place, "", uri=uri)

@@ -151,7 +151,7 @@ def test_each_recorded_question_is_answered(three: World, recording: Path) -> No
     review = ours(recording)
     if "denied" in recording.stem:
         assert denial(review) == (
-            f"metadata.annotations[{MODEL}]: “team_gamma/CANARY own” is not registered for this"
+            f'metadata.annotations["{MODEL}"]: “team_gamma/CANARY own” is not registered for this'
             " namespace."
         )
     else:
@@ -283,7 +283,7 @@ def test_each_kind_that_makes_pods_is_judged_by_their_template(world: World, kin
     review["request"] |= {"kind": {"group": "", "version": "v1", "kind": kind}}
     review["request"]["object"] = {"kind": kind, "metadata": {"name": "x"}, **inner}
     place = ".".join(map(str, TEMPLATES[kind]))
-    assert denial(review).startswith(f"{place}.metadata.annotations[{MODEL}]: “nothing” is not")
+    assert denial(review).startswith(f'{place}.metadata.annotations["{MODEL}"]: “nothing” is not')
 
 
 @pytest.mark.parametrize("operation", ["DELETE", "CONNECT"])

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenants.clusters import Installation
+from tenants.documents import as_text
 from tenants.kubernetes.bundle.objects import Object, Team, render
 from tenants.kubernetes.sync import drift
 from tenants.kubernetes.sync.client import ApiError, Cause
@@ -42,7 +43,7 @@ def difference(kind: str, name: str, change: Callable[[Object], object]) -> list
     live = object_of(kind, name)
     change(live)
     paths = drift.differences(object_of(kind, name), live, PREFIX)
-    return [drift.dotted(path) for path in paths]
+    return [as_text(path) for path in paths]
 
 
 def quota(version: str) -> Object:
@@ -73,7 +74,7 @@ def test_each_object_is_as_itself() -> None:
             "ResourceQuota",
             "bh-compute",
             lambda live: live["spec"]["hard"].update({"pods": "51", "count/pods": "1"}),
-            [".spec.hard.count/pods", ".spec.hard.pods"],
+            ['.spec.hard["count/pods"]', ".spec.hard.pods"],
         ),
         ("ResourceQuota", "bh-compute", lambda live: live["spec"]["hard"].pop("pods"),
          [".spec.hard.pods"]),
@@ -134,13 +135,13 @@ def test_each_object_is_as_itself() -> None:
             "Namespace",
             "bh-acme-vision",
             lambda live: live["metadata"]["labels"].pop("pod-security.kubernetes.io/enforce"),
-            [".metadata.labels.pod-security.kubernetes.io/enforce"],
+            ['.metadata.labels["pod-security.kubernetes.io/enforce"]'],
         ),
         (
             "ServiceAccount",
             "default",
             lambda live: live["metadata"]["annotations"].update({f"{PREFIX}/more": "x"}),
-            [f".metadata.annotations.{PREFIX}/more"],
+            [f'.metadata.annotations["{PREFIX}/more"]'],
         ),
     ],
 )  # fmt: skip
@@ -222,6 +223,13 @@ def test_who_manages_a_field_is_read_from_the_object(version: str) -> None:
         entry = {"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields}
         live["metadata"]["managedFields"].insert(0, entry)
     assert drift.manager_of(live, ("spec", "hard", "count/pods")) == "second"
+
+
+def test_a_conflict_names_any_field_by_dots() -> None:
+    error = ApiError(409, causes=(Cause(".metadata.labels.a.b/c", "", "kubectl-edit"),))
+    assert drift.culprits(quota("v1.20.2"), [("metadata", "labels", "a.b/c")], error) == [
+        {"field": '.metadata.labels["a.b/c"]', "manager": "kubectl-edit"}
+    ]
 
 
 def test_bulkheads_own_other_way_of_writing_is_nobodys_fault() -> None:

@@ -149,7 +149,7 @@ def test_a_key_that_survives_a_forced_apply_goes_too(stage: Stage) -> None:
     stage.edit("ResourceQuota", "bh-compute", spec={"hard": more})
     state = stage.sync("observe")
     assert entry(state, "ResourceQuota", "bh-compute")["fields"] == [
-        {"field": ".spec.hard.count/pods", "manager": "kubectl-edit"}
+        {"field": '.spec.hard["count/pods"]', "manager": "kubectl-edit"}
     ]
     assert stage.found("enforce") == {"corrected": [COMPUTE]}
     assert stage.get("ResourceQuota", "bh-compute")["spec"]["hard"] == hard
@@ -228,7 +228,7 @@ def test_a_namespace_keeps_its_labels_of_pod_security_and_others_theirs(stage: S
     fields = [
         field["field"] for field in entry(state, "Namespace", stage.tenant.namespace)["fields"]
     ]
-    assert fields == [".metadata.labels.bulkhead.dev/more", f".metadata.labels.{enforce}"]
+    assert fields == ['.metadata.labels["bulkhead.dev/more"]', f'.metadata.labels["{enforce}"]']
     labels = stage.get("Namespace")["metadata"]["labels"]
     assert labels[enforce] == "restricted"
     assert labels["team"] == "colour"

@@ -94,7 +94,7 @@ def test_what_a_team_may_not_use_is_refused_in_our_words(
         assert answer.status == 403
         assert answer.message == (
             'admission webhook "models.admission.bulkhead.dev" denied the request: '
-            f"metadata.annotations[{MODEL}]: “team_gamma/{name}” is not registered for this"
+            f'metadata.annotations["{MODEL}"]: “team_gamma/{name}” is not registered for this'
             " namespace."
         )
     assert create(live, pod("own", "fraud", "@champion")).warning == (

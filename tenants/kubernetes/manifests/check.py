@@ -11,22 +11,13 @@ from typing import Any, Protocol
 
 from django.conf import settings
 
+from tenants.documents import Path, as_text, get, text_of
 from tenants.kubernetes import workloads
-from tenants.kubernetes.manifests.reader import (
-    FILES,
-    NAMES,
-    Manifest,
-    Place,
-    TooLarge,
-    as_text,
-    get,
-    listed,
-    text_of,
-)
+from tenants.kubernetes.manifests.reader import FILES, NAMES, Manifest, Place, TooLarge, listed
 from tenants.kubernetes.manifests.rules import access, kinds, network, pods, references
 from tenants.kubernetes.manifests.rules.catalogue import RULES, Hit, Hits, Rule
 from tenants.kubernetes.manifests.rules.pods import Specs
-from tenants.kubernetes.workloads import Path, Reference, containers_of, templates_of
+from tenants.kubernetes.workloads import Reference, containers_of, templates_of
 from tenants.models import RESERVED_PREFIXES, Tenant
 from tenants.text import shown
 

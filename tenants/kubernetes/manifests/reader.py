@@ -7,13 +7,13 @@ without end, aliases that multiply.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from tenants.kubernetes.workloads import Path
+from tenants.documents import Path, get, text_of
 from tenants.text import shown
 
 # The same reader in C where the package has it: ten times as fast.
@@ -141,23 +141,6 @@ class Manifest:
             except (AttributeError, LookupError, TypeError):
                 break
         return Place(self.file, *position)
-
-
-def get(value: Any, *path: str | int) -> Any:
-    """Return what is at a path inside ``value``; None where there is nothing."""
-    for key in path:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            value = value[key]
-        else:
-            return None
-    return value
-
-
-def text_of(value: Any) -> str:
-    """Return the value if it is text, and else nothing."""
-    return value if isinstance(value, str) else ""
 
 
 class Reader:
@@ -540,33 +523,3 @@ def listed(found: Iterable[str]) -> str:
 def lines_of(text: str) -> list[str]:
     """Return a file's lines as its places count them."""
     return BREAK.split(text)
-
-
-def strings_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield each text inside a value, with the way to it."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from strings_in(inner, (*path, key))
-    elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from strings_in(inner, (*path, place))
-
-
-def mappings_of(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the mappings of a list, with the way to each."""
-    for place, item in enumerate(value if isinstance(value, list) else ()):
-        if isinstance(item, dict):
-            yield (*path, place), item
-
-
-def as_text(path: Path) -> str:
-    """Return a path as people write it: ``.spec.containers[0].image``."""
-    parts = []
-    for key in path:
-        plain = isinstance(key, str) and re.fullmatch(r"[A-Za-z0-9_-]+", key)
-        parts.append(
-            f".{key}" if plain else f"[{key if isinstance(key, int) else repr(shown(key))}]"
-        )
-    return "".join(parts)

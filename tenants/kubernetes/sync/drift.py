@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from tenants.documents import Path, as_text, dict_of, list_of, mappings_of
 from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.names import FIELD_MANAGER, MANAGED_BY
 from tenants.kubernetes.sync.client import ApiError
@@ -38,9 +39,6 @@ FACTORS = {
     **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
 }
 
-#: The way to a field, by its keys. No list in our objects is merged, so a path ends at a list.
-Path = tuple[str, ...]
-
 
 def amount(text: str) -> Decimal | None:
     """Return the value of a quantity such as 500m or 16Gi; None for another text."""
@@ -63,7 +61,7 @@ def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
     amounts = wanted["kind"] in WITH_AMOUNTS
     found: list[Path] = []
     for part in ("labels", "annotations"):
-        ours, theirs = (_dict(obj["metadata"].get(part)) for obj in (wanted, live))
+        ours, theirs = (dict_of(obj["metadata"].get(part)) for obj in (wanted, live))
         for key in sorted({*ours, *(key for key in theirs if key.startswith(f"{prefix}/"))}):
             if ours.get(key) != theirs.get(key):
                 found.append(("metadata", part, key))
@@ -99,17 +97,11 @@ def _normal(value: Any, amounts: bool) -> Any:
     return value
 
 
-def dotted(path: Path) -> str:
-    """Return a path as Kubernetes writes it: .spec.hard.pods."""
-    return "".join(f".{key}" for key in path)
-
-
 def manager_of(live: Object, path: Path) -> str:
     """Return who but Bulkhead manages a field, the latest of them; empty if nobody does."""
-    entries = [entry for entry in _list(live["metadata"].get("managedFields")) if _is_dict(entry)]
     owners = [
         (str(entry.get("time", "")), str(entry.get("manager", "")))
-        for entry in entries
+        for entry in _managers(live)
         if entry.get("manager") != FIELD_MANAGER and _holds(entry.get("fieldsV1"), path)
     ]
     return max(owners, default=("", ""))[1]
@@ -117,18 +109,22 @@ def manager_of(live: Object, path: Path) -> str:
 
 def maker_of(live: Object) -> str:
     """Return who manages an object's own fields, the first of them; empty if nobody says so."""
-    entries = [entry for entry in _list(live["metadata"].get("managedFields")) if _is_dict(entry)]
     makers = [
         (str(entry.get("time", "")), str(entry.get("manager", "")))
-        for entry in entries
+        for entry in _managers(live)
         if not entry.get("subresource")
     ]
     return min(makers, default=("", ""))[1]
 
 
+def _managers(live: Object) -> list[Object]:
+    """Return the entries of ``managedFields``: who manages which fields of the object."""
+    return [entry for _, entry in mappings_of(live["metadata"].get("managedFields"), ())]
+
+
 def _holds(fields: Any, path: Path) -> bool:
     for key in path:
-        fields = _dict(fields).get(f"f:{key}")
+        fields = dict_of(fields).get(f"f:{key}")
         if fields is None:
             return False
     return True
@@ -144,8 +140,9 @@ def culprits(live: Object, paths: Iterable[Path], error: ApiError | None) -> lis
     named = {cause.field: cause.manager for cause in (error.conflicts if error else ())}
     found = []
     for path in paths:
-        manager = manager_of(live, path) or named.get(dotted(path), "")
-        found.append(_field(dotted(path), "" if manager == FIELD_MANAGER else manager))
+        # A conflict names a field with a dot before each key, whatever else is in the key.
+        manager = manager_of(live, path) or named.get("".join(f".{key}" for key in path), "")
+        found.append(_field(as_text(path), "" if manager == FIELD_MANAGER else manager))
     return found
 
 
@@ -163,7 +160,7 @@ def _kept(obj: Object) -> Object:
     # An apply of an empty list counts the generation up, although what is kept has no such list.
     counted = ("resourceVersion", "generation")
     metadata = {key: value for key, value in obj["metadata"].items() if key not in counted}
-    entries = _list(metadata.pop("managedFields", None))
+    entries = list_of(metadata.pop("managedFields", None))
     owned = [{key: value for key, value in entry.items() if key != "time"} for entry in entries]
     owners = sorted(json.dumps(entry, sort_keys=True) for entry in owned)
     rest = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
@@ -174,7 +171,7 @@ def corrected(wanted: Object, live: Object, prefix: str) -> Object:
     """Return what is to replace the live object: ours where we decide, and theirs elsewhere."""
     metadata = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
     for part in ("labels", "annotations"):
-        theirs = _dict(metadata.get(part))
+        theirs = dict_of(metadata.get(part))
         kept = {key: value for key, value in theirs.items() if not key.startswith(f"{prefix}/")}
         metadata[part] = {**kept, **wanted["metadata"].get(part, {})}
     others = OTHERS.get(wanted["kind"], frozenset())
@@ -188,7 +185,7 @@ def corrected(wanted: Object, live: Object, prefix: str) -> Object:
 def is_leaving(live: Object) -> bool:
     """Tell whether a namespace is being deleted."""
     return "deletionTimestamp" in live["metadata"] or (
-        _dict(live.get("status")).get("phase") == "Terminating"
+        dict_of(live.get("status")).get("phase") == "Terminating"
     )
 
 
@@ -197,15 +194,15 @@ def belongs_to(live: Object, namespace: Object, id_label: str) -> bool:
 
     A namespace that has not is somebody else's, whatever its name is.
     """
-    ours, theirs = namespace["metadata"]["labels"], _dict(live["metadata"].get("labels"))
+    ours, theirs = namespace["metadata"]["labels"], dict_of(live["metadata"].get("labels"))
     return theirs.get(MANAGED_BY_LABEL) == MANAGED_BY and theirs.get(id_label) == ours[id_label]
 
 
 def was_applied(live: Object) -> bool:
     """Tell whether Bulkhead itself made the object: a copy has its labels, but not its manager."""
     return any(
-        _dict(entry).get("manager") == FIELD_MANAGER and _dict(entry).get("operation") == "Apply"
-        for entry in _list(live["metadata"].get("managedFields"))
+        entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
+        for entry in _managers(live)
     )
 
 
@@ -213,9 +210,9 @@ def quota_use(quotas: Iterable[Object]) -> dict[str, dict[str, str]]:
     """Return limit and use of each resource that the cluster has counted for these quotas."""
     found = {}
     for quota in quotas:
-        status = _dict(quota.get("status"))
-        used = _dict(status.get("used"))
-        for resource, hard in _dict(status.get("hard")).items():
+        status = dict_of(quota.get("status"))
+        used = dict_of(status.get("used"))
+        for resource, hard in dict_of(status.get("hard")).items():
             if resource in used:
                 found[clean(resource)] = {"hard": clean(hard), "used": clean(used[resource])}
     return found
@@ -229,9 +226,9 @@ def problems_of_pods(pods: Iterable[Object], label: str, slug: str) -> list[dict
     """
     found = []
     for pod in pods:
-        if _dict(pod.get("status")).get("phase") in ("Succeeded", "Failed"):
+        if dict_of(pod.get("status")).get("phase") in ("Succeeded", "Failed"):
             continue
-        labels = _dict(pod["metadata"].get("labels"))
+        labels = dict_of(pod["metadata"].get("labels"))
         problems = [] if labels.get(label) == slug else [_mislabelled(label, label in labels)]
         problems += _unlimited(pod)
         name = clean(pod["metadata"]["name"])
@@ -249,19 +246,7 @@ def _unlimited(pod: Object) -> Iterator[str]:
     for path, container in containers_of(pod.get("spec"), ()):
         if path[0] == "ephemeralContainers":  # these can have none
             continue
-        limits = _dict(_dict(container.get("resources")).get("limits"))
+        limits = dict_of(dict_of(container.get("resources")).get("limits"))
         missing = [resource for resource in ("cpu", "memory") if resource not in limits]
         if missing:
             yield f"Its container {container.get('name')} has no limit of {' and '.join(missing)}."
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -4,9 +4,8 @@ Admission never sees what was there before a recall, or before the webhook.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
-from tenants.kubernetes.admission import where
+from tenants.documents import dict_of, list_of
 from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.workloads import Verdicts, judged, references_of
 from tenants.text import clean
@@ -38,23 +37,20 @@ def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
         if not _runs(obj):
             continue
         for problem in judged(references_of(obj), verdicts):
-            words = clean(f"{where(problem.path)}: {problem.message}")
-            name = clean(_dict(obj.get("metadata")).get("name", ""))
-            found.append({"kind": clean(obj.get("kind", "")), "name": name, "problem": words})
+            name = clean(dict_of(obj.get("metadata")).get("name", ""))
+            found.append(
+                {"kind": clean(obj.get("kind", "")), "name": name, "problem": clean(problem)}
+            )
     return found
 
 
 def _runs(obj: Object) -> bool:
     """Tell whether the object has pods, or may have them without being changed."""
-    spec, status = _dict(obj.get("spec")), _dict(obj.get("status"))
+    spec, status = dict_of(obj.get("spec")), dict_of(obj.get("status"))
     conditions = status.get("conditions")
     is_over = status.get("phase") in ("Succeeded", "Failed") or any(
-        _dict(condition).get("type") in ("Complete", "Failed")
-        and _dict(condition).get("status") == "True"
-        for condition in (conditions if isinstance(conditions, list) else [])
+        dict_of(condition).get("type") in ("Complete", "Failed")
+        and dict_of(condition).get("status") == "True"
+        for condition in list_of(conditions)
     )
     return not (is_over or spec.get("replicas") == 0 or spec.get("suspend") is True)
-
-
-def _dict(value: Any) -> Object:
-    return value if isinstance(value, dict) else {}

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.documents import Path, get, mappings_of, text_of
 from tenants.kubernetes import names
-from tenants.kubernetes.manifests.reader import Manifest, get, mappings_of, text_of
+from tenants.kubernetes.manifests.reader import Manifest
 from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
-from tenants.kubernetes.workloads import Path
 from tenants.text import shown
 
 BINDINGS = ("RoleBinding", "ClusterRoleBinding")

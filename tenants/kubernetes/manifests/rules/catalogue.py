@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tenants.documents import Path
 from tenants.kubernetes.bundle.objects import NAMESPACE_NAME
-from tenants.kubernetes.workloads import Path
 
 ERROR, WARNING = "error", "warning"
 

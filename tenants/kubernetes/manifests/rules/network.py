@@ -8,17 +8,10 @@ from typing import Any
 from django.conf import settings
 
 from tenants.dns import is_label
+from tenants.documents import Path, get, mappings_of, strings_in, text_of
 from tenants.kubernetes.bundle.objects import NAMESPACE_NAME
-from tenants.kubernetes.manifests.reader import (
-    Manifest,
-    get,
-    listed,
-    mappings_of,
-    strings_in,
-    text_of,
-)
+from tenants.kubernetes.manifests.reader import Manifest, listed
 from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
-from tenants.kubernetes.workloads import Path
 from tenants.text import shown
 
 #: Addresses that clusters give to pods and nodes.

@@ -6,10 +6,11 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.documents import Path, get, mappings_of, text_of
 from tenants.kubernetes import quantities, workloads
-from tenants.kubernetes.manifests.reader import Manifest, get, mappings_of, text_of
+from tenants.kubernetes.manifests.reader import Manifest
 from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
-from tenants.kubernetes.workloads import Path, containers_of, templates_of
+from tenants.kubernetes.workloads import containers_of, templates_of
 from tenants.text import shown
 
 #: The specs of pods, each with the way to it.

@@ -5,19 +5,14 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.documents import Path, get, mappings_of, strings_in, text_of
 from tenants.kubernetes import workloads
-from tenants.kubernetes.manifests.reader import (
-    Manifest,
-    get,
-    mappings_of,
-    strings_in,
-    text_of,
-)
+from tenants.kubernetes.manifests.reader import Manifest
 from tenants.kubernetes.manifests.rules import network
 from tenants.kubernetes.manifests.rules.access import BINDINGS
 from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
 from tenants.kubernetes.manifests.rules.pods import ASIDE, Specs, is_foreign
-from tenants.kubernetes.workloads import Path, containers_of
+from tenants.kubernetes.workloads import containers_of
 from tenants.text import shown
 
 #: Kinds that pods use by name.
