@@ -26,16 +26,16 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_POST, require_safe
 
 from models_registry import queries, registry
-from models_registry.errors import Conflict
+from models_registry.errors import StoreUnavailable
 from models_registry.files import artifacts
-from models_registry.files.artifacts import BrokenUpload
-from models_registry.files.folder_store import CHUNK, OutOfSpace, StoreUnavailable
-from models_registry.files.request_body import NoLength, length_of, pieces_of
+from models_registry.files.folder_store import CHUNK
+from models_registry.files.request_body import length_of, pieces_of
 from models_registry.forms import PathForm, UploadForm
 from models_registry.models import ArtifactFile, ModelVersion
 from models_registry.validators import validate_path
 from models_registry.views import find_version
 from tenants.access import member, receives_bytes, require
+from tenants.errors import Refusal
 from tenants.isolation.credentials import NotAMember
 from tenants.isolation.scope import Scope, member_scope
 
@@ -230,9 +230,9 @@ def upload_file(
     try:
         length = _length(request)
         kept = _keep(destination, path, pieces_of(request, length), length)
-    except Refused as refused:
+    except Refusal as refusal:
         _read_on(request)
-        return JsonResponse({"error": str(refused)}, status=refused.status)
+        return JsonResponse({"error": refusal.page_words}, status=refusal.status)
     return JsonResponse({"path": kept.path, "size": kept.blob.size, "sha256": kept.blob.digest})
 
 
@@ -249,50 +249,38 @@ def upload(request: HttpRequest, tenant: str, name: str, number: int) -> HttpRes
     path = posixpath.join(form.cleaned_data["folder"].strip("/"), chosen.name)
     try:
         _keep(destination, path, chosen.chunks(CHUNK), chosen.size)
-    except Refused as refused:
-        messages.error(request, f"“{path}” was not kept. {refused}")
+    except Refusal as refusal:
+        messages.error(request, f"“{path}” was not kept. {refusal.page_words}")
     else:
         messages.success(request, f"“{path}” is uploaded.")
     return redirect("files", tenant, name, number)
 
 
-class Refused(Exception):
-    """A file was not kept; the message says why, ``status`` says it to programs."""
+class FileRefused(Refusal):
+    """A file was not kept since its path or its announced length cannot be."""
 
-    def __init__(self, status: HTTPStatus, words: str) -> None:
+    def __init__(self, status: HTTPStatus, error: ValidationError) -> None:
         self.status = status
-        super().__init__(words)
+        super().__init__(" ".join(error.messages))
 
 
 def _length(request: HttpRequest) -> int | None:
     try:
         return length_of(request)
     except ValidationError as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, " ".join(error.messages)) from None
+        raise FileRefused(HTTPStatus.BAD_REQUEST, error) from None
 
 
 def _keep(
     destination: Destination, path: str, pieces: Iterable[bytes], length: int | None
 ) -> ArtifactFile:
-    """Add a file, outside any transaction; raises Refused."""
+    """Add a file, outside any transaction; raises Refusal."""
     try:
         return artifacts.add_file(
             destination.acting, destination.version, path, pieces, length=length
         )
     except ValidationError as error:
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, " ".join(error.messages)) from None
-    except Conflict as error:
-        raise Refused(HTTPStatus.CONFLICT, str(error)) from None
-    except NoLength as error:
-        raise Refused(HTTPStatus.LENGTH_REQUIRED, str(error)) from None
-    except BrokenUpload as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"The file did not arrive whole: {error}") from None
-    except OutOfSpace:
-        words = "There is no room for this file in the store: ask a platform admin for more."
-        raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, words) from None
-    except StoreUnavailable:
-        words = "The store of files does not answer; try again later."
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, words) from None
+        raise FileRefused(HTTPStatus.UNPROCESSABLE_ENTITY, error) from None
 
 
 def _read_on(request: HttpRequest) -> None:

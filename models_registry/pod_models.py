@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 
 from models_registry.files import sources
-from models_registry.files.paths import NOBODYS, as_id, same_team, workspace_name
+from models_registry.files.paths import NOBODYS, as_id
 from models_registry.files.sources import Named
 from models_registry.models import ModelVersion
 from models_registry.validators import NAME_LENGTH
@@ -25,6 +25,7 @@ from tenants.kubernetes import workloads
 from tenants.kubernetes.workloads import Reference
 from tenants.prepared import read_in_scope
 from tenants.text import is_storable, shown
+from tenants.workspaces import same_team, workspace_name
 
 #: What MLflow's clients cut off or drop when they read an address: it would be another one.
 LOST_IN_ADDRESSES = set("?#\n\r\t")

@@ -17,7 +17,7 @@ from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from models_registry import validators
-from models_registry.errors import Conflict
+from models_registry.errors import Conflict, NameTaken
 from models_registry.files import artifacts, mlmodel, sources
 from models_registry.models import (
     Alias,
@@ -55,15 +55,6 @@ UNSET: Final = _Unset.UNSET
 
 
 NAME_UNIQUE = "model_name_unique_in_tenant"
-
-
-class NameTaken(ValidationError):
-    """The tenant has a model of this name already."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            {"name": f"Registered Model (name={name}) already exists."}, code="name_taken"
-        )
 
 
 class AliasMoved(Conflict):

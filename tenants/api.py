@@ -8,7 +8,7 @@ the answer of what does not exist.
 import base64
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,17 +26,22 @@ from django.core.exceptions import (
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 
-from models_registry.errors import Conflict
-from models_registry.files.artifacts import BrokenUpload
-from models_registry.files.folder_store import OutOfSpace, StoreUnavailable
-from models_registry.files.paths import workspace_name
-from models_registry.files.request_body import NoLength
-from models_registry.registry import NameTaken
 from tenants import audit
 from tenants.access import api
 from tenants.audit import acting_from
+from tenants.errors import (
+    BadRequest,
+    BodyTooLarge,
+    Broken,
+    ConcurrentChange,
+    DatabaseUnavailable,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Refusal,
+    TooSlow,
+)
 from tenants.identity import tokens, workloads
-from tenants.identity.signing_keys import KeysUnavailable
 from tenants.isolation.credentials import (
     AnyCredential,
     BadToken,
@@ -48,6 +53,7 @@ from tenants.isolation.credentials import (
 from tenants.isolation.scope import Scope, token_scope
 from tenants.requests import client_ip
 from tenants.team_paths import read_team_path, team_address
+from tenants.workspaces import workspace_name
 
 logger = logging.getLogger("bulkhead.api")
 
@@ -65,49 +71,41 @@ MESSAGE_LENGTH = 2000
 COLLISIONS = {"40P01", "40001", "23503"}
 TOOK_TOO_LONG = "57014"
 
-#: MLflow's error codes and their statuses (mlflow.exceptions.ERROR_CODE_TO_HTTP_STATUS).
-STATUSES = {
-    "BAD_REQUEST": HTTPStatus.BAD_REQUEST,
-    "INVALID_PARAMETER_VALUE": HTTPStatus.BAD_REQUEST,
-    "RESOURCE_ALREADY_EXISTS": HTTPStatus.BAD_REQUEST,
-    "UNAUTHENTICATED": HTTPStatus.UNAUTHORIZED,
-    "PERMISSION_DENIED": HTTPStatus.FORBIDDEN,
-    "ENDPOINT_NOT_FOUND": HTTPStatus.NOT_FOUND,
-    "RESOURCE_DOES_NOT_EXIST": HTTPStatus.NOT_FOUND,
-    "RESOURCE_CONFLICT": HTTPStatus.CONFLICT,
-    "REQUEST_LIMIT_EXCEEDED": HTTPStatus.TOO_MANY_REQUESTS,
-    "INTERNAL_ERROR": HTTPStatus.INTERNAL_SERVER_ERROR,
-    "NOT_IMPLEMENTED": HTTPStatus.NOT_IMPLEMENTED,
-    "TEMPORARILY_UNAVAILABLE": HTTPStatus.SERVICE_UNAVAILABLE,
-}
+
+class EndpointNotFound(Refusal):
+    """Nothing is answered at this address."""
+
+    error_code = "ENDPOINT_NOT_FOUND"
+    text = "There is no such endpoint."
 
 
-class ApiError(Exception):
-    """A refusal with one of MLflow's error codes; ``status`` where it is not the code's own."""
+class MethodNotAllowed(Refusal):
+    """The address is answered, but not this method."""
 
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        status: int | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status = status or STATUSES[code]
-        self.headers = headers or {}
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        super().__init__(f"{method[:20]} is not answered here.")
+        self.headers = {"Allow": ", ".join(sorted(allowed))}
 
 
-def invalid(message: str) -> ApiError:
-    """Return the refusal of what a request says."""
-    return ApiError("INVALID_PARAMETER_VALUE", message)
+class Unauthenticated(Refusal):
+    """The request has no token that opens anything."""
+
+    error_code = "UNAUTHENTICATED"
+    text = (
+        "No valid token came with this request. Set MLFLOW_TRACKING_TOKEN to one that you made on "
+        "your team's page “Tokens”; it may have expired or been revoked."
+    )
+    headers = {"WWW-Authenticate": 'Bearer realm="Bulkhead", Basic realm="Bulkhead"'}
 
 
-def missing(message: str) -> ApiError:
-    """Return the refusal for what is not there, or not the caller's to see."""
-    return ApiError("RESOURCE_DOES_NOT_EXIST", message)
+class TooManyGuesses(Refusal):
+    """From the caller's address came too many requests without a valid token."""
+
+    error_code = "REQUEST_LIMIT_EXCEEDED"
+    text = "Too many requests without a valid token came from this address; wait a minute."
+    headers = {"Retry-After": "60"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,22 +197,20 @@ PUBLIC = Credential("", b"")
 
 
 def find(method: str, address: str) -> tuple[Endpoint, str]:
-    """Return the endpoint, and what follows its address; raises ApiError."""
+    """Return the endpoint, and what follows its address.
+
+    Raises EndpointNotFound and MethodNotAllowed.
+    """
     methods = ENDPOINTS.get(address)
     rest = ""
     if methods is None:
         prefix = next((known for known in _prefixes() if address.startswith(known)), "")
         methods, rest = ENDPOINTS.get(prefix, {}), address[len(prefix) :]
     if not methods:
-        raise ApiError("ENDPOINT_NOT_FOUND", "There is no such endpoint.")
+        raise EndpointNotFound
     found = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
     if found is None:
-        raise ApiError(
-            "BAD_REQUEST",
-            f"{method[:20]} is not answered here.",
-            status=HTTPStatus.METHOD_NOT_ALLOWED,
-            headers={"Allow": ", ".join(sorted(methods))},
-        )
+        raise MethodNotAllowed(method, methods)
     return found, rest
 
 
@@ -277,105 +273,63 @@ def _refuse(request: HttpRequest, call: Call | None, error: Exception) -> HttpRe
     """Answer an error; what nobody expected is logged and says nothing but its number."""
     if isinstance(error, PermissionDenied) and call is not None:
         _record_denial(call, error)
-    refusal = _translated(request, call, error)
+    refusal = error if isinstance(error, Refusal) else _translated(request, call, error)
+    number = getattr(request, "id", "")
     if refusal is None:
-        logger.exception("%s", getattr(request, "id", ""), exc_info=error)
-        number = getattr(request, "id", "")
-        refusal = ApiError("INTERNAL_ERROR", f"Something broke here; its number is {number}.")
-    body = {"error_code": refusal.code, "message": refusal.message[:MESSAGE_LENGTH]}
+        logger.exception("%s", number, exc_info=error)
+        refusal = Broken(f"Something broke here; its number is {number}.")
+    if refusal.is_logged:
+        logger.error("%s %s", number, refusal)
+    body = {"error_code": refusal.error_code, "message": refusal.words[:MESSAGE_LENGTH]}
     response = json_response(body, refusal.status)
     for name, value in refusal.headers.items():
         response[name] = value
     return response
 
 
-def _translated(request: HttpRequest, call: Call | None, error: Exception) -> ApiError | None:
+def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Refusal | None:
+    """Return how an error is answered that is no Refusal itself; None for an unexpected one."""
     match error:
-        case ApiError():
-            return error
         case BadToken():
             if call is not None:
                 workloads.forget(call.credential)
-            return _bad_token(request)
-        case KeysUnavailable():
-            return ApiError(
-                "TEMPORARILY_UNAVAILABLE",
-                "The keys that this token is signed with cannot be read now; try again.",
-            )
+            # Whoever guesses is slowed down, and nobody with a good token is.
+            return TooManyGuesses() if _guesses_too_often(request) else Unauthenticated()
         case NotAMember():
-            return missing(f"Workspace '{_named_team(request)}' not found")
+            return NotFound(f"Workspace '{_named_team(request)}' not found")
         case ContradictsToken(slug=slug):
-            return ApiError(
-                "PERMISSION_DENIED",
+            return Forbidden(
                 f"This token opens the workspace '{workspace_name(slug)}' alone, "
-                "and the request names another.",
+                "and the request names another."
             )
         case WhichTeam(slugs=slugs):
-            return invalid(
+            return InvalidRequest(
                 f"This token opens several workspaces: {', '.join(map(workspace_name, slugs))}. "
                 "Choose one: set MLFLOW_WORKSPACE (the header X-MLFLOW-WORKSPACE), or end the "
                 f"tracking URI in {team_address(slugs[0], site='')}."
             )
-        case NameTaken():
-            return ApiError("RESOURCE_ALREADY_EXISTS", _words(error))
         case ValidationError():
-            return invalid(_words(error))
+            return InvalidRequest(" ".join(error.messages))
         case PermissionDenied():
-            return ApiError("PERMISSION_DENIED", str(error) or "You may not do this.")
-        case Conflict():
-            return ApiError("RESOURCE_CONFLICT", str(error))
+            return Forbidden(str(error) or "You may not do this.")
         case RequestDataTooBig():
-            return ApiError(
-                "BAD_REQUEST", "The body is too large.", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            )
-        case NoLength():
-            return ApiError("BAD_REQUEST", str(error), status=HTTPStatus.LENGTH_REQUIRED)
-        case BrokenUpload():
-            return ApiError("BAD_REQUEST", str(error))
-        case OutOfSpace():
-            return ApiError(
-                "RESOURCE_EXHAUSTED",
-                "The store of files is full, and nothing was kept of this one. Delete files that "
-                "nobody needs and let your operator run `manage.py collect_garbage`, or give the "
-                "store more space; then send it again.",
-                status=HTTPStatus.INSUFFICIENT_STORAGE,
-            )
-        case StoreUnavailable():
-            logger.error("%s %s", getattr(request, "id", ""), error)
-            return ApiError("TEMPORARILY_UNAVAILABLE", "The store of files does not answer.")
+            return BodyTooLarge()
         case SuspiciousOperation() | UnreadablePostError():
-            return ApiError("BAD_REQUEST", "The request cannot be read.")
+            return BadRequest("The request cannot be read.")
         case ObjectDoesNotExist():
-            return missing("What the request names was deleted meanwhile.")
+            return NotFound("What the request names was deleted meanwhile.")
         case OperationalError() | IntegrityError() if _sqlstate(error) in COLLISIONS:
-            return ApiError("RESOURCE_CONFLICT", "Somebody changed the same meanwhile; try again.")
+            return ConcurrentChange()
         case OperationalError() if _sqlstate(error) == TOOK_TOO_LONG:
-            return invalid("This takes too long here; ask for less, or by a simpler pattern.")
+            return TooSlow()
         case OperationalError() | InterfaceError():
             connection.close()
-            logger.error("%s %s", getattr(request, "id", ""), error)
-            return ApiError("TEMPORARILY_UNAVAILABLE", "The database does not answer; try again.")
+            return DatabaseUnavailable(str(error))
     return None
 
 
 def _sqlstate(error: Exception) -> str | None:
     return getattr(error.__cause__, "sqlstate", None)
-
-
-def _bad_token(request: HttpRequest) -> ApiError:
-    """Refuse a token; who guesses is slowed down, and nobody with a good one is."""
-    if _guesses_too_often(request):
-        return ApiError(
-            "REQUEST_LIMIT_EXCEEDED",
-            "Too many requests without a valid token came from this address; wait a minute.",
-            headers={"Retry-After": "60"},
-        )
-    return ApiError(
-        "UNAUTHENTICATED",
-        "No valid token came with this request. Set MLFLOW_TRACKING_TOKEN to one that you made on "
-        "your team's page “Tokens”; it may have expired or been revoked.",
-        headers={"WWW-Authenticate": 'Bearer realm="Bulkhead", Basic realm="Bulkhead"'},
-    )
 
 
 def _guesses_too_often(request: HttpRequest) -> bool:
@@ -396,10 +350,6 @@ def _record_denial(call: Call, error: Exception) -> None:
             audit.record("access.denied", changes=changes)
     except (BadToken, NotAMember, ContradictsToken, WhichTeam, DatabaseError):
         logger.warning("%s: a refusal was not recorded", getattr(call.request, "id", ""))
-
-
-def _words(error: ValidationError) -> str:
-    return " ".join(error.messages)
 
 
 def _named_team(request: HttpRequest) -> str:

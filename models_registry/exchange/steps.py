@@ -17,7 +17,6 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from models_registry import registry, validators
-from models_registry.errors import Conflict
 from models_registry.exchange.mlflow_client import (
     IS_PROMPT,
     BadAnswer,
@@ -28,9 +27,8 @@ from models_registry.exchange.mlflow_client import (
     Version,
 )
 from models_registry.files import artifacts
-from models_registry.files.artifacts import BrokenUpload
-from models_registry.files.folder_store import OutOfSpace, StoreUnavailable
 from models_registry.models import ArtifactFile, ModelVersion, RegisteredModel
+from tenants.errors import Refusal
 from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
 from tenants.text import printable
@@ -527,7 +525,7 @@ class Importer:
             raise
         except ValidationError as error:
             return " ".join(error.messages)
-        except (RemoteProblem, BrokenUpload, OutOfSpace, StoreUnavailable, Conflict) as error:
+        except (RemoteProblem, Refusal) as error:
             return str(error) or "there is no room for it here"
         return ""
 
@@ -713,7 +711,7 @@ class _Shelf:
                 self._server.upload(f"{folder}/{file.path}", chunks, file.blob.size)
             except Unreachable:
                 raise
-            except (RemoteProblem, StoreUnavailable) as problem:
+            except (RemoteProblem, Refusal) as problem:
                 report.problems.append(f"{place}file {file.path}: {problem}")
         there = self._server.files(folder) if files else {}
         for file in _missing(files, there):

@@ -27,8 +27,8 @@ from django.db.models.functions import Substr
 from django.utils import timezone
 from django.utils.http import content_disposition_header
 
-from models_registry.errors import Conflict
-from models_registry.files.folder_store import PARTS, OutOfSpace, Store, StoreUnavailable
+from models_registry.errors import BrokenUpload, Conflict, OutOfSpace, StoreUnavailable
+from models_registry.files.folder_store import PARTS, Store
 from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
 from models_registry.validators import validate_path
 from tenants import audit
@@ -44,10 +44,6 @@ SEEN_EVERY = 10
 #: Opens the sender's scope: again and again, so that who loses the right to it is noticed.
 Acting = Callable[[], AbstractContextManager[Scope]]
 ADD = "models_registry.add_modelversion"
-
-
-class BrokenUpload(Exception):
-    """What arrived is not what was announced; nothing is kept of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from typing import IO, Any, Protocol
 
 from django.core.files.storage import FileSystemStorage
 
+from models_registry.errors import OutOfSpace, StoreUnavailable
+
 #: How much is read, written and hashed at a time, in bytes.
 CHUNK = 1024 * 1024
 #: How many parts an S3 service puts together at most.
@@ -27,14 +29,6 @@ RESERVE = 256 * 1024 * 1024
 #: same time write less in between than is kept free.
 ASK_EVERY = 8 * 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class StoreUnavailable(Exception):
-    """The store does not answer, or does not have what it was given."""
-
-
-class OutOfSpace(Exception):
-    """The store takes no more bytes."""
 
 
 @dataclass(frozen=True, slots=True)

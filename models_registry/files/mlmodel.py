@@ -15,8 +15,8 @@ import orjson
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 
+from models_registry.errors import StoreUnavailable
 from models_registry.files import artifacts, plain_yaml
-from models_registry.files.folder_store import StoreUnavailable
 from models_registry.models import ArtifactFile, ModelVersion
 from models_registry.validators import validate_path
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from tenants.workspaces import same_team
+
 #: Nothing has this id: it stands for what cannot be one.
 NOBODYS = UUID(int=0)
 
@@ -22,16 +24,6 @@ class Place:
     def is_of(self, slug: str) -> bool:
         """Tell whether the path can be meant for that team: it names it, or none."""
         return not self.team or same_team(self.team, slug)
-
-
-def workspace_name(slug: str) -> str:
-    """Return the team's name as MLflow's clients take it: they know no underscores."""
-    return slug.replace("_", "-")
-
-
-def same_team(name: str, slug: str) -> bool:
-    """Tell whether ``name`` is how a client may write ``slug``."""
-    return workspace_name(name) == workspace_name(slug)
 
 
 def place(path: str) -> Place:

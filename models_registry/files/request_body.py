@@ -5,15 +5,8 @@ from collections.abc import Iterator
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, UnreadablePostError
 
-from models_registry.files.artifacts import BrokenUpload
+from models_registry.errors import BrokenUpload, NoLength
 from models_registry.files.folder_store import CHUNK
-
-
-class NoLength(Exception):
-    """A file comes without a Content-Length, so nobody could tell its end from a broken line."""
-
-    def __init__(self) -> None:
-        super().__init__("Send a Content-Length with the file.")
 
 
 def length_of(request: HttpRequest) -> int | None:

@@ -11,7 +11,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from storages.backends.s3 import S3Storage
 
-from models_registry.files.folder_store import PARTS, OutOfSpace, Pieces, Stored, StoreUnavailable
+from models_registry.errors import OutOfSpace, StoreUnavailable
+from models_registry.files.folder_store import PARTS, Pieces, Stored
 
 #: A part of an upload, in bytes.
 PART = 8 * 1024 * 1024

@@ -17,11 +17,12 @@ from django.core.exceptions import ValidationError
 from django.http.request import split_domain_port, validate_host
 
 from models_registry.files import artifacts
-from models_registry.files.paths import place, same_team
+from models_registry.files.paths import place
 from models_registry.mlflow.search import IS_PROMPT
 from models_registry.models import ModelVersion
 from tenants.isolation.scope import current_scope
 from tenants.team_paths import read_team_path
+from tenants.workspaces import same_team
 
 ARTIFACTS = re.compile(
     r"(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts(?:/(?P<path>.*))?", re.DOTALL

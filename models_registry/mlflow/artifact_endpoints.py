@@ -31,7 +31,8 @@ from models_registry.mlflow.request_fields import Field, read, text
 from models_registry.models import Blob, ModelVersion, Upload
 from models_registry.validators import validate_path
 from tenants.access import require
-from tenants.api import ApiError, Call, endpoint, invalid, json_response, missing, writing
+from tenants.api import Call, endpoint, json_response, writing
+from tenants.errors import InvalidRequest, NotFound, Refusal
 from tenants.isolation.scope import Scope
 from tenants.isolation.statements import ACTING_TENANT
 from tenants.prepared import query_as
@@ -62,7 +63,7 @@ def _check_team(where: Place, scope: Scope) -> None:
 
 
 def _version(where: Place) -> ModelVersion | None:
-    """Return the version that the path names, None for the upload area; raises ApiError."""
+    """Return the version that the path names, None for the upload area; raises NotFound."""
     if where.version_id is None:
         return None
     version = ModelVersion.objects.filter(pk=where.version_id).first()
@@ -71,9 +72,9 @@ def _version(where: Place) -> ModelVersion | None:
     return version
 
 
-def _missing(where: Place) -> ApiError:
+def _missing(where: Place) -> NotFound:
     """Return the refusal: nothing is there, or nothing that the caller may see."""
-    return missing(f"No such artifact: '{where.sent}'")
+    return NotFound(f"No such artifact: '{where.sent}'")
 
 
 # --- reading -------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def download(call: Call) -> HttpResponseBase:
     try:
         blob = _find(call, where)
     except IsFolder as error:
-        said = {"error_code": error.code, "message": error.message, "detail": error.message}
+        said = {"error_code": error.error_code, "message": error.words, "detail": error.words}
         return json_response(said, error.status)
     return _file(call.request, blob, posixpath.basename(where.path))
 
@@ -126,7 +127,7 @@ def version_file(call: Call) -> HttpResponseBase:
         text("path", required=True),
     )
     validate_path(said["path"])
-    nothing = missing(f"No such artifact: '{said['path']}'")
+    nothing = NotFound(f"No such artifact: '{said['path']}'")
     if not re.fullmatch(r"[0-9]{1,9}", said["version"]):
         raise nothing
     values = [said["name"], int(said["version"]), said["path"]]
@@ -144,9 +145,7 @@ def list_folder(call: Call) -> HttpResponse:
         with writing(call) as scope:
             _check_team(where, scope)
             entries = artifacts.files_under(_version(where), where.path)
-    except ApiError as error:
-        if error.code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    except NotFound:
         entries = []
     files = [
         {"path": entry.name, "is_dir": entry.is_dir}
@@ -174,11 +173,27 @@ def _blob(row: tuple[Any, ...]) -> Blob:
     return Blob(tenant_id=tenant_id, digest=digest, size=size)
 
 
-class IsFolder(ApiError):
+class IsFolder(InvalidRequest):
     """A folder was asked for as if it were a file."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("INVALID_PARAMETER_VALUE", f"'{path}' is a folder: list it instead.")
+        super().__init__(f"'{path}' is a folder: list it instead.")
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    """The range begins behind the end of the file."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes.")
+        self.headers = {"Content-Range": f"bytes */{size}"}
+
+
+class NotSupported(Refusal):
+    """The store that the settings name cannot do this."""
+
+    error_code = "NOT_IMPLEMENTED"
 
 
 # --- the answer with a file ----------------------------------------------------------------
@@ -229,7 +244,7 @@ def _matches(header: str, etag: str) -> bool:
 
 
 def _part(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
-    """Return from where up to where the bytes are wanted, None for all; raises ApiError (416).
+    """Return from where up to where the bytes are wanted, None for all; raises RangeNotSatisfiable.
 
     Several ranges at once and what is no range are answered with the whole file, as RFC 9110 has
     it; so is a range of a file that has changed since (If-Range).
@@ -246,12 +261,7 @@ def _part(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
         if found[2] and int(found[2]) < start:
             return None
     if start >= size:
-        raise ApiError(
-            "INVALID_PARAMETER_VALUE",
-            f"The file has {size} bytes.",
-            status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-            headers={"Content-Range": f"bytes */{size}"},
-        )
+        raise RangeNotSatisfiable(size)
     return start, end
 
 
@@ -299,7 +309,7 @@ def _digest(request: HttpRequest) -> str | None:
             try:
                 return base64.b64decode(value.strip(":"), validate=True).hex()
             except binascii.Error:
-                raise invalid("The Content-Digest is not in base64.") from None
+                raise InvalidRequest("The Content-Digest is not in base64.") from None
     return None
 
 
@@ -323,10 +333,7 @@ def _only_directly(call: Call, what: str) -> None:
     if artifacts.sends_directly():
         return
     with writing(call):
-        raise ApiError(
-            "NOT_IMPLEMENTED",
-            f"{what} is not supported for the current artifact repository",
-        )
+        raise NotSupported(f"{what} is not supported for the current artifact repository")
 
 
 @endpoint("GET", "2.0/mlflow-artifacts/presigned/")
@@ -389,7 +396,7 @@ def abort_parts(call: Call) -> HttpResponse:
 
 
 def _upload(call: Call, where: Place, upload_id: str) -> Upload:
-    """Return the team's upload in parts of this id and path; raises ApiError."""
+    """Return the team's upload in parts of this id and path; raises NotFound."""
     with _writing(call, where):
         found = (
             Upload.objects.filter(pk=as_id(upload_id), version=_version(where))
@@ -399,7 +406,7 @@ def _upload(call: Call, where: Place, upload_id: str) -> Upload:
             .first()
         )
     if found is None:
-        raise missing(f"No such upload: '{upload_id}'")
+        raise NotFound(f"No such upload: '{upload_id}'")
     upload: Upload = found
     return upload
 
@@ -409,6 +416,6 @@ def _parts(said: list[dict[str, Any]] | None) -> list[tuple[int, str]]:
     for part in said or []:
         number, etag = part.get("part_number"), part.get("etag")
         if not isinstance(number, int) or not isinstance(etag, str):
-            raise invalid("Each part has a part_number and an etag.")
+            raise InvalidRequest("Each part has a part_number and an etag.")
         found.append((number, etag))
     return sorted(found)

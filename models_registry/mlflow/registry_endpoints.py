@@ -14,16 +14,17 @@ from django.http import HttpResponse
 
 from models_registry import registry, validators
 from models_registry.files import artifacts
-from models_registry.files.paths import same_team, workspace_name
 from models_registry.mlflow import response_sql, search
 from models_registry.mlflow.request_fields import Field, read, text
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants import prepared
-from tenants.api import ApiError, Call, endpoint, invalid, json_response, missing, writing
+from tenants.api import Call, endpoint, json_response, writing
+from tenants.errors import Forbidden, InvalidRequest, NotFound, Refusal
 from tenants.isolation.credentials import OpenTeam, teams_of
 from tenants.isolation.scope import Scope
 from tenants.prepared import query_as, query_in_scope
 from tenants.team_paths import team_path
+from tenants.workspaces import same_team, workspace_name
 
 MODELS = "2.0/mlflow/registered-models"
 VERSIONS = "2.0/mlflow/model-versions"
@@ -156,12 +157,12 @@ def get_version_by_alias(call: Call) -> HttpResponse:
     name, alias = _name(said["name"]), said["alias"]
     if alias.lower() == "latest":
         _, found = query_as(call.credential, response_sql.GET_HIGHEST, [name])
-        nothing: ApiError = missing(f"Latest version not found for model {name}.")
+        nothing: Refusal = NotFound(f"Latest version not found for model {name}.")
     else:
         _, found = query_as(
             call.credential, response_sql.GET_BY_ALIAS, [_alias_characters(alias), name]
         )
-        nothing = invalid(f"Registered model alias {alias} not found.")
+        nothing = InvalidRequest(f"Registered model alias {alias} not found.")
     if not found:
         raise _no_model(name)
     if found[0][0] is None:
@@ -263,7 +264,7 @@ def transition_stage(call: Call) -> HttpResponse:
     name, number = _name_and_number(said)
     stage, archive = _stage(said["stage"]), bool(said["archive_existing_versions"])
     if archive and stage not in ACTIVE_STAGES:
-        raise invalid(
+        raise InvalidRequest(
             "Model version transition cannot archive existing model versions because "
             f"'{said['stage']}' is not an Active stage. Valid stages are {list(ACTIVE_STAGES)}"
         )
@@ -327,7 +328,7 @@ def get_workspace(call: Call) -> HttpResponse:
     for team in teams_of(call.credential):
         if same_team(call.rest, team.slug) or call.rest == own:
             return json_response({"workspace": _workspace(team)})
-    raise missing(f"Workspace '{call.rest}' not found")
+    raise NotFound(f"Workspace '{call.rest}' not found")
 
 
 @endpoint("POST", WORKSPACES)
@@ -336,9 +337,7 @@ def get_workspace(call: Call) -> HttpResponse:
 def change_workspace(call: Call) -> HttpResponse:
     """Refuse: a team is made and changed on the platform's pages, not by a token."""
     teams_of(call.credential)
-    raise ApiError(
-        "PERMISSION_DENIED", "Workspaces are teams here; platform admins make and change them."
-    )
+    raise Forbidden("Workspaces are teams here; platform admins make and change them.")
 
 
 def _workspace(team: OpenTeam) -> dict[str, str]:
@@ -397,7 +396,7 @@ def _search(call: Call, listing: Listing) -> HttpResponse:
         size = min(asked, ROWS_ON_A_PAGE)
         token = search.read_token(said["page_token"], query) if said["page_token"] else None
     except search.InvalidSearch as error:
-        raise invalid(str(error)) from None
+        raise InvalidRequest(str(error)) from None
     after, position = wanted.after(token.position) if token else ("true", ())
     statement = response_sql.page(listing.body, listing.rows, wanted, after)
     values = [*wanted.params, *position, size + 1, BYTES_ON_A_PAGE]
@@ -405,7 +404,7 @@ def _search(call: Call, listing: Listing) -> HttpResponse:
         call.credential, statement, values, searching=True, prepare=wanted.is_common
     )
     if token is not None and token.tenant_id != scope.tenant_id:
-        raise invalid(search.INVALID_TOKEN)
+        raise InvalidRequest(search.INVALID_TOKEN)
     return _page(listing.what, found, size, scope, query)
 
 
@@ -434,11 +433,11 @@ PROMPT_SOURCES = ("dummy-source", "prompt-template")
 
 def _name(name: str) -> str:
     if not name.strip():
-        raise invalid("Missing value for required parameter 'name'.")
+        raise InvalidRequest("Missing value for required parameter 'name'.")
     try:
         validators.validate_model_name(name)
     except ValidationError as error:
-        raise invalid(" ".join(error.messages)) from None
+        raise InvalidRequest(" ".join(error.messages)) from None
     return name
 
 
@@ -450,7 +449,7 @@ def _number(version: str) -> int:
     """Return the version's number; 0, which no version has, for one that is too large."""
     digits = version.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdecimal()):
-        raise invalid(f"Parameter 'version' must be an integer, got '{version}'.")
+        raise InvalidRequest(f"Parameter 'version' must be an integer, got '{version}'.")
     return int(version) if len(digits) < 10 else 0
 
 
@@ -458,7 +457,7 @@ def _alias(alias: str) -> str:
     try:
         validators.validate_alias_name(alias)
     except ValidationError as error:
-        raise invalid(" ".join(error.messages)) from None
+        raise InvalidRequest(" ".join(error.messages)) from None
     return alias
 
 
@@ -473,7 +472,7 @@ def _stage(stage: str) -> str:
     for known in ModelVersion.Stage.values:
         if known.lower() == stage.lower():
             return known
-    raise invalid(
+    raise InvalidRequest(
         f"Invalid Model Version stage: {stage}. Value must be one of "
         f"{', '.join(ModelVersion.Stage.values)}."
     )
@@ -483,15 +482,17 @@ def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     """Return the tags if they can be kept; the lengths are refused in MLflow's words."""
     for key, value in (tags or {}).items():
         if len(key) > validators.KEY_LENGTH:
-            raise invalid(f"'key' exceeds the maximum length of {validators.KEY_LENGTH} characters")
+            raise InvalidRequest(
+                f"'key' exceeds the maximum length of {validators.KEY_LENGTH} characters"
+            )
         if len(value) > validators.TAG_VALUE_LENGTH:
-            raise invalid(
+            raise InvalidRequest(
                 f"'value' exceeds the maximum length of {validators.TAG_VALUE_LENGTH} characters"
             )
     try:
         validators.validate_tags(tags or {})
     except ValidationError as error:
-        raise invalid(" ".join(error.messages)) from None
+        raise InvalidRequest(" ".join(error.messages)) from None
     return dict(tags or {})
 
 
@@ -499,30 +500,30 @@ def _check_source(source: str, run_id: str, tags: Mapping[str, str]) -> None:
     """Refuse what MLflow's own server refuses: paths of the client's machine, and foreign runs."""
     if tags.get(search.IS_PROMPT, "").lower() == "true":
         if source not in PROMPT_SOURCES:
-            raise invalid(
+            raise InvalidRequest(
                 f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder."
             )
         return
     scheme = source.partition(":")[0] if ":" in source else ""
     if len(scheme) < 2 or scheme.lower() == "file":  # one letter is a drive
-        raise invalid(
+        raise InvalidRequest(
             f"Invalid model version source: '{source}'. To use a local path as a model version "
             "source, the run_id request parameter has to be specified and the local path has to be "
             "contained within the artifact directory of the run specified by the run_id."
         )
     if scheme == "runs" and source.removeprefix("runs:").strip("/").partition("/")[0] != run_id:
-        raise invalid(
+        raise InvalidRequest(
             f"Invalid model version source: '{source}'. The run_id request parameter must be the "
             "run that the source names."
         )
 
 
-def _no_model(name: str) -> ApiError:
-    return missing(f"Registered Model with name={name} not found")
+def _no_model(name: str) -> NotFound:
+    return NotFound(f"Registered Model with name={name} not found")
 
 
-def _no_version(name: str, number: int) -> ApiError:
-    return missing(f"Model Version (name={name}, version={number}) not found")
+def _no_version(name: str, number: int) -> NotFound:
+    return NotFound(f"Model Version (name={name}, version={number}) not found")
 
 
 def _model(name: str) -> RegisteredModel:

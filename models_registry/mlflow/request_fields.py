@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from django.http import HttpRequest
 
-from tenants.api import ApiError, invalid
+from tenants.errors import InvalidRequest
 
 #: Integers on the wire are 64 bits wide.
 LARGEST = 2**63 - 1
@@ -40,7 +40,7 @@ def text(name: str, *, required: bool = False) -> Field:
 
 
 def read(request: HttpRequest, *fields: Field) -> dict[str, Any]:
-    """Return the request's values by field name, None for what it does not say; raises ApiError."""
+    """Return the request's values by field name, None if not given; raises InvalidRequest."""
     if request.method in {"GET", "HEAD"} and request.GET:
         said: Mapping[str, Any] = {name: request.GET.getlist(name) for name in request.GET}
         return {field.name: _value(field, _from_query(field, said)) for field in fields}
@@ -55,7 +55,7 @@ def _from_query(field: Field, said: Mapping[str, Any]) -> Any:
     value = values[0]
     if field.kind == "boolean":
         if value.lower() not in {"true", "false"}:
-            raise invalid(f"Invalid boolean value: {value}, must be 'true' or 'false'.")
+            raise InvalidRequest(f"Invalid boolean value: {value}, must be 'true' or 'false'.")
         return value.lower() == "true"
     return value
 
@@ -63,7 +63,7 @@ def _from_query(field: Field, said: Mapping[str, Any]) -> Any:
 def _chosen(field: Field, said: Mapping[str, Any]) -> Any:
     if field.camel != field.name and field.camel in said:
         if field.name in said:
-            raise invalid(
+            raise InvalidRequest(
                 f"Request specifies both '{field.name}' and '{field.camel}'; "
                 "provide only one of them."
             )
@@ -75,10 +75,7 @@ def _body(request: HttpRequest) -> dict[str, Any]:
     """Return the JSON object of the body; what is none counts as empty, as with MLflow."""
     kind = request.content_type or ""
     if request.method not in {"GET", "HEAD"} and not kind.startswith("application/json"):
-        raise ApiError(
-            "INVALID_PARAMETER_VALUE",
-            "Bad Request. Content-Type must be one of ['application/json'].",
-        )
+        raise InvalidRequest("Bad Request. Content-Type must be one of ['application/json'].")
     try:
         body = orjson.loads(request.body)
         if isinstance(body, str):  # old clients encode twice
@@ -91,12 +88,12 @@ def _body(request: HttpRequest) -> dict[str, Any]:
 def _value(field: Field, value: Any) -> Any:
     if value is None or value == "":
         if field.required:
-            raise invalid(f"Missing value for required parameter '{field.name}'.{SEE}")
+            raise InvalidRequest(f"Missing value for required parameter '{field.name}'.{SEE}")
         return value
     try:
         return _READERS[field.kind](value)
     except (TypeError, ValueError):
-        raise invalid(
+        raise InvalidRequest(
             f"Invalid value {_shown(value)} for parameter '{field.name}' supplied: "
             f" Hint: Value was of type '{type(value).__name__}'.{SEE}"
         ) from None

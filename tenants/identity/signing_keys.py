@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from tenants.clusters import Cluster
 from tenants.dns import is_loopback
+from tenants.errors import Refusal
 
 logger = logging.getLogger("bulkhead.identity")
 
@@ -55,8 +56,11 @@ MOST_BYTES = 1024 * 1024
 MOST_KEYS = 100
 
 
-class KeysUnavailable(Exception):
+class KeysUnavailable(Refusal):
     """The cluster's keys cannot be read, and old ones are too old: nobody can be let in now."""
+
+    error_code = "TEMPORARILY_UNAVAILABLE"
+    text = "The keys that this token is signed with cannot be read now; try again."
 
 
 class _Unreadable(Exception):

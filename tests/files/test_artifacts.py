@@ -19,10 +19,9 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from models_registry import registry
-from models_registry.errors import Conflict
+from models_registry.errors import BrokenUpload, Conflict, OutOfSpace, StoreUnavailable
 from models_registry.files import artifacts, folder_store
-from models_registry.files.artifacts import BrokenUpload, Entry
-from models_registry.files.folder_store import OutOfSpace, StoreUnavailable
+from models_registry.files.artifacts import Entry
 from models_registry.models import ArtifactFile, Blob, ModelVersion, RegisteredModel, Upload
 from models_registry.validators import validate_path
 from tenants.isolation.scope import tenant_scope

@@ -12,7 +12,8 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tenants.api import ENDPOINTS, STATUSES
+from tenants.api import ENDPOINTS
+from tenants.errors import STATUSES
 from tests.isolation.test_api_matrix import METHODS, TABLE, place
 from tests.support.api import MODELS, VERSIONS, Api, kept, make_token
 from tests.support.people import CANARY, World

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models_registry import registry, validators
-from models_registry.errors import Conflict
+from models_registry.errors import Conflict, NameTaken
 from models_registry.files import sources
 from models_registry.models import (
     Alias,
@@ -24,7 +24,7 @@ from models_registry.models import (
     ModelVersion,
     RegisteredModel,
 )
-from models_registry.registry import AliasMoved, NameTaken
+from models_registry.registry import AliasMoved
 from tenants.access import TenantSuspended, share, unshare
 from tenants.audit import acting_from
 from tenants.checks import tenant_owned_models

@@ -10,7 +10,7 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from models_registry.files.folder_store import StoreUnavailable
+from models_registry.errors import StoreUnavailable
 from models_registry.files.garbage import Collection, Garbage
 from tenants.models import Tenant
 

@@ -5,7 +5,8 @@ from http import HTTPStatus
 import orjson
 from django.http import HttpResponse
 
-from tenants.api import ApiError, Call, endpoint, invalid, json_response
+from tenants.api import Call, endpoint, json_response
+from tenants.errors import InvalidRequest
 from tenants.isolation.scope import token_scope
 from tenants.kubernetes.manifests import reports
 from tenants.kubernetes.manifests.reader import SENT, TooLarge
@@ -19,6 +20,18 @@ FILE = "manifests"
 MOST = 1_000
 
 
+class ManifestsTooLarge(InvalidRequest):
+    """More was sent than is read."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnknownMediaType(InvalidRequest):
+    """The manifests come as something that is not read here."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
 @endpoint("POST", reports.ENDPOINT)
 def check_manifests(call: Call) -> HttpResponse:
     """Check manifests for the token's team: 200 with the report, whatever was found.
@@ -28,39 +41,32 @@ def check_manifests(call: Call) -> HttpResponse:
     """
     write = WAYS.get(call.request.GET.get("format", "json"))
     if write is None:
-        raise invalid(f"The formats are {' and '.join(WAYS)}.")
+        raise InvalidRequest(f"The formats are {' and '.join(WAYS)}.")
     content = _content(call)
     with token_scope(call.credential) as scope:
         tenant = Tenant.objects.get(pk=scope.tenant_id)
         report = reports.run([(FILE, content)], SENT, tenant)
     for problem in report.unreadable:
         place = problem.place
-        raise ApiError(
-            "INVALID_PARAMETER_VALUE",
-            f"Line {place.line}, column {place.column}: {problem.message}",
-            status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE if isinstance(problem, TooLarge) else None,
-        )
+        refusal = ManifestsTooLarge if isinstance(problem, TooLarge) else InvalidRequest
+        raise refusal(f"Line {place.line}, column {place.column}: {problem.message}")
     return write(report)
 
 
 def _content(call: Call) -> bytes:
-    """Return the manifests' text; raises ApiError where they come as something else."""
+    """Return the manifests' text; raises InvalidRequest where they come as something else."""
     kind = call.request.content_type
     if kind in TEXTS:
         return call.request.body
     if kind != JSON:
-        raise ApiError(
-            "INVALID_PARAMETER_VALUE",
-            f"Send the manifests as {' or '.join(sorted({*TEXTS, JSON}))}.",
-            status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        )
+        raise UnknownMediaType(f"Send the manifests as {' or '.join(sorted({*TEXTS, JSON}))}.")
     try:
         said = orjson.loads(call.request.body)
     except orjson.JSONDecodeError:
         said = None
     text = said.get("manifests") if isinstance(said, dict) else None
     if not isinstance(text, str):
-        raise invalid('Send {"manifests": "…"}, or the manifests alone as application/yaml.')
+        raise InvalidRequest('Send {"manifests": "…"}, or the manifests alone as application/yaml.')
     return text.encode()
 
 
