@@ -25,7 +25,6 @@ from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 
 from models_registry.files import artifacts
-from models_registry.mlflow.search import IS_PROMPT
 from models_registry.models import (
     Alias,
     ArtifactFile,
@@ -36,6 +35,7 @@ from models_registry.models import (
     ModelVersion,
     RegisteredModel,
 )
+from models_registry.validators import IS_PROMPT
 from tenants.isolation.manager import CurrentUserId
 from tenants.isolation.scope import current_scope
 from tenants.models import AuditEvent, Membership, Role, Tenant

@@ -29,6 +29,9 @@ SEGMENT_BYTES = 255
 ALIAS_LENGTH = 255
 ENTRIES = 1000
 
+#: The tag that makes a prompt of a model or of a version.
+IS_PROMPT = "mlflow.prompt.is_prompt"
+
 ALIAS = re.compile(r"[\w\-]+", re.ASCII)
 VERSION_LIKE = re.compile(r"[vV]\d+")
 KEY = re.compile(r"[/\w.\- :]+")

@@ -23,12 +23,12 @@ from urllib3.exceptions import (
     TimeoutError,
 )
 
+from models_registry.validators import IS_PROMPT
 from tenants.dns import is_loopback
 from tenants.text import printable, shown
 
 API = "/api/2.0/mlflow"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
-IS_PROMPT = "mlflow.prompt.is_prompt"
 PROMPTS_ONLY = f"tag.`{IS_PROMPT}` = 'true'"
 LOGGED_MODEL = re.compile(r"models:/+(m-[0-9a-zA-Z_-]+)")
 UNQUOTABLE = re.compile(r"""['"`\\]""")

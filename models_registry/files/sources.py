@@ -18,8 +18,8 @@ from django.http.request import split_domain_port, validate_host
 
 from models_registry.files import artifacts
 from models_registry.files.paths import place
-from models_registry.mlflow.search import IS_PROMPT
 from models_registry.models import ModelVersion
+from models_registry.validators import IS_PROMPT
 from tenants.isolation.scope import current_scope
 from tenants.team_paths import read_team_path
 from tenants.workspaces import same_team

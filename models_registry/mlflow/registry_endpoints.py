@@ -498,7 +498,7 @@ def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
 
 def _check_source(source: str, run_id: str, tags: Mapping[str, str]) -> None:
     """Refuse what MLflow's own server refuses: paths of the client's machine, and foreign runs."""
-    if tags.get(search.IS_PROMPT, "").lower() == "true":
+    if tags.get(validators.IS_PROMPT, "").lower() == "true":
         if source not in PROMPT_SOURCES:
             raise InvalidRequest(
                 f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder."

@@ -20,7 +20,7 @@ from uuid import UUID
 from django.core import signing
 from django.core.exceptions import ValidationError
 
-from models_registry.validators import validate_text
+from models_registry.validators import IS_PROMPT, validate_text
 
 FILTER_LENGTH = 20_000
 COMPARISONS = 100
@@ -30,7 +30,6 @@ TOKEN_LENGTH = 10_000
 #: How much of what a client sent is given back in an error.
 SHOWN_LENGTH = 500
 
-IS_PROMPT = "mlflow.prompt.is_prompt"
 TOKEN_SALT = "bulkhead.mlflow.page"  # noqa: S105 - public: it only keeps signatures apart
 
 

@@ -26,7 +26,6 @@ from models_registry.mlflow.search import (
     COMPARISONS,
     FILTER_LENGTH,
     INVALID_TOKEN,
-    IS_PROMPT,
     ORDER_LENGTH,
     ORDERS,
     TOKEN_LENGTH,
@@ -41,7 +40,7 @@ from models_registry.mlflow.search import (
     write_token,
 )
 from models_registry.models import ModelVersion, RegisteredModel
-from models_registry.validators import TAG_VALUE_LENGTH
+from models_registry.validators import IS_PROMPT, TAG_VALUE_LENGTH
 from tenants.isolation.scope import current_tenant_id, tenant_scope
 from tenants.models import Tenant
 from tests.support.people import CANARY, World

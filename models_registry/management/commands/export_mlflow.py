@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from models_registry.exchange import command
 from models_registry.exchange.mlflow_client import RemoteProblem
-from models_registry.exchange.steps import Exporter, without_a_place
+from models_registry.exchange.mlflow_export import Exporter, without_a_place
 
 
 class Command(BaseCommand):

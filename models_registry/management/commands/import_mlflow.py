@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from models_registry.exchange import command
 from models_registry.exchange.mlflow_client import MlflowServer, Model, RemoteProblem
-from models_registry.exchange.steps import Importer
+from models_registry.exchange.mlflow_import import Importer
 from models_registry.exchange.team_rules import ByRule, RulesProblem, parse_rules
 from models_registry.models import RegisteredModel
 from tenants.isolation.scope import tenant_scope
