@@ -9,6 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tenants.dns import is_label
 
+#: How the names of Bulkhead's own objects in a cluster begin, and tenants' namespaces with them.
+PREFIX = "bh"
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -56,6 +59,11 @@ class Installation:
     def label(self, name: str) -> str:
         """Return a label or annotation of ours by its short name, such as ``tenant``."""
         return f"{self.prefix}/{name}"
+
+
+def namespace_of(slug: str) -> str:
+    """Return the namespace that a new tenant gets; from then on the database says what it is."""
+    return f"{PREFIX}-{slug.replace('_', '-')}"
 
 
 def read_clusters(path: str) -> tuple[Cluster, ...]:

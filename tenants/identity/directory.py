@@ -8,9 +8,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from tenants import audit
+from tenants.clusters import namespace_of
 from tenants.identity import tokens
 from tenants.isolation.scope import tenant_scope
-from tenants.kubernetes.names import namespace_of
 from tenants.models import Membership, Role, Tenant, User, WorkloadIdentity
 from tenants.sizes import SizeName, size_of
 

@@ -3,10 +3,11 @@
 Each name has exactly one free part behind a fixed beginning, so two tenants never share one.
 """
 
+from tenants import clusters
 from tenants.models import Role
 
-#: How each object of ours begins, in tenants' namespaces and cluster-wide.
-PREFIX = "bh"
+#: How the name of each object of ours begins, in tenants' namespaces and cluster-wide.
+PREFIX = clusters.PREFIX
 FIELD_MANAGER = MANAGED_BY = "bulkhead"
 PART_OF = "bulkhead-tenant"
 #: Counts up when what is rendered changes, so that a cluster can tell how old a bundle is.
@@ -32,11 +33,6 @@ CLUSTER_ROLES: dict[str, tuple[Role, ...]] = {
 }
 #: PriorityClasses: a server of models goes before a job that can wait.
 SERVING, BATCH = f"{PREFIX}-serving", f"{PREFIX}-batch"
-
-
-def namespace_of(slug: str) -> str:
-    """Return the namespace that a new tenant gets; from then on the database says what it is."""
-    return f"{PREFIX}-{slug.replace('_', '-')}"
 
 
 def cluster_role(role: str) -> str:

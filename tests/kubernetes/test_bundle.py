@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tenants.clusters import Installation
+from tenants.clusters import Installation, namespace_of
 from tenants.identity.directory import remove_member, suspend_tenant
 from tenants.kubernetes import names
 from tenants.kubernetes.bundle import cluster_wide, writers
@@ -366,7 +366,7 @@ alike = st.lists(st.sampled_from(["a", "b", "-", "_", "admin", "viewer"]), min_s
 
 
 def team_named(slug: str, number: int) -> Team:
-    return replace(TEAM, slug=slug, id=UUID(int=number), namespace=names.namespace_of(slug))
+    return replace(TEAM, slug=slug, id=UUID(int=number), namespace=namespace_of(slug))
 
 
 def belongings(team: Team) -> set[tuple[str, ...]]:
@@ -412,7 +412,7 @@ def are_two_tenants(*slugs: str) -> bool:
 def test_no_tenants_namespace_is_one_of_the_clusters(slug: str) -> None:
     """L32. A slug cannot reach past the fixed beginning."""
     taken = {HERE.registry_namespace, HERE.gateway_namespace, HERE.dns_namespace, "default"}
-    namespace = names.namespace_of(slug)
+    namespace = namespace_of(slug)
     assert namespace not in taken
     assert not namespace.startswith(RESERVED_PREFIXES)
 

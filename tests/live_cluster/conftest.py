@@ -7,10 +7,9 @@ from uuid import uuid5
 
 import pytest
 
-from tenants.clusters import Installation
+from tenants.clusters import Installation, namespace_of
 from tenants.kubernetes.bundle import cluster_wide
 from tenants.kubernetes.bundle.objects import Team, render
-from tenants.kubernetes.names import namespace_of
 from tenants.kubernetes.sync.client import OfficialClient
 from tenants.sizes import SIZES
 from tests.live_cluster.cluster import (
