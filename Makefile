@@ -34,7 +34,8 @@ test-kubernetes: $(VENV)/test-ready ## Run the tests that need a real kube-apise
 	@KUBE_APISERVER="$${KUBE_APISERVER-$(KUBERNETES)/kube-apiserver}" \
 		KUBE_CONTROLLER_MANAGER="$${KUBE_CONTROLLER_MANAGER-$(KUBERNETES)/kube-controller-manager}" \
 		KUBE_POLICIES="$${KUBE_POLICIES-$(KUBERNETES)/policies}" \
-		$(TEST) tests/live_cluster
+		$(TEST) --live-cluster tests/live_cluster tests/kubernetes/test_sync.py \
+		tests/kubernetes/test_sync_command.py
 
 lint: $(VENV)/test-ready ## Check format, style, types, templates and the direction of imports
 	@$(PYTHON) -m ruff format --check --quiet

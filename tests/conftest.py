@@ -21,12 +21,27 @@ from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
 from tenants.models import User
-from tests.support.kubernetes_stage import Stage, replayed, team_for
+from tests.support.files import use_store
+from tests.support.kubernetes_stage import Stage, played, replayed, team_for
 from tests.support.people import World, make_world
+from tests.support.servers import Serve, servers
 
 # Tests are not timed: the machines that run them are shared.
 hypothesis.register_profile("untimed", deadline=None)
 hypothesis.load_profile("untimed")
+
+LIVE_CLUSTER = "--live-cluster"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs tests on a real cluster instead of on its recorded answers."""
+    parser.addoption(LIVE_CLUSTER, action="store_true", help="use a real kube-apiserver")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the fixtures of the real cluster where it is asked for."""
+    if config.getoption(LIVE_CLUSTER):
+        config.pluginmanager.import_plugin("tests.live_cluster.fixtures")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,7 +57,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say which level has not been run: nobody should take these tests for all there are."""
-    if not any("live_cluster" in argument for argument in config.args):
+    if not config.getoption(LIVE_CLUSTER):
         terminalreporter.write_line(
             "Not among these: the tests on a real kube-apiserver (make test-kubernetes)."
         )
@@ -126,12 +141,6 @@ def either_store(request: pytest.FixtureRequest) -> str:
     return kind
 
 
-def use_store(settings: Settings, kind: str, **options: Any) -> None:
-    """Keep the files elsewhere for this test."""
-    store = {"BACKEND": f"models_registry.files.{kind}", "OPTIONS": options}
-    settings.STORAGES = {**settings.STORAGES, "artifacts": store}
-
-
 @pytest.fixture
 def world(db: None) -> World:
     """Two teams and everybody."""
@@ -162,8 +171,20 @@ def as_(client: Client) -> Callable[[User | None], Client]:
 
 
 @pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start servers, each with the same data folder; whatever a test leaves of them is stopped."""
+    with servers(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
 def stage(request: pytest.FixtureRequest, db: None, tmp_path: Path) -> Iterator[Stage]:
-    """Return a team and a cluster that answers what a real one answered in this test."""
+    """Return a team and a cluster: a real one, or one that answers what a real one answered."""
     name = request.node.originalname
-    with replayed(name, team_for(name), tmp_path) as stage:
+    if request.config.getoption(LIVE_CLUSTER):
+        answer = request.getfixturevalue("answer_of_live")
+        playing = played(name, team_for(name), tmp_path, answer)
+    else:
+        playing = replayed(name, team_for(name), tmp_path)
+    with playing as stage:
         yield stage

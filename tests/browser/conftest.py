@@ -9,17 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import ConsoleMessage, Page, Request, Response
+from playwright.sync_api import Page, Request
 from pytest_django.live_server_helper import LiveServer
 
+from tests.support.browser import LOG_VIOLATIONS, Watch
 from tests.support.people import PASSWORD, World, make_world
 
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-LOG_VIOLATIONS = """document.addEventListener('securitypolicyviolation',
-    event => console.error('CSP', event.violatedDirective, event.blockedURI))"""
 
 
 @pytest.fixture(scope="session")
@@ -39,24 +35,6 @@ def base_url(live_server: LiveServer) -> str:
 def world(transactional_db: None) -> World:
     """Two teams and everybody, committed, so that the server sees them."""
     return make_world()
-
-
-class Watch:
-    """What went wrong in the browser; a test that expects an answer of 400 or more says so."""
-
-    def __init__(self) -> None:
-        self.faults: list[str] = []
-        self.expected: set[int] = set()
-
-    def console(self, message: ConsoleMessage) -> None:
-        """Keep errors, policy violations among them; failed answers are kept by ``response``."""
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
-            self.faults.append(message.text)
-
-    def response(self, response: Response) -> None:
-        """Keep answers that are errors."""
-        if response.status >= 400 and response.status not in self.expected:
-            self.faults.append(f"{response.status} {response.url}")
 
 
 @pytest.fixture
@@ -90,12 +68,3 @@ def sign_in(page: Page, live_server: LiveServer, watch: Watch) -> Callable[[str]
         return page
 
     return by_page
-
-
-def accessibility_faults(page: Page) -> list[str]:
-    """Return what axe finds on the page as it stands."""
-    options = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]}
-    return [
-        f"{page.url} {fault['id']}: {[node['html'][:160] for node in fault['nodes']][:4]}"
-        for fault in Axe().run(page, options=options).response["violations"]
-    ]

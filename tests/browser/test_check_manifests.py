@@ -7,8 +7,8 @@ import yaml
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from tests.browser.conftest import Watch, accessibility_faults
-from tests.kubernetes.test_manifests import BROKEN, MISPLACED, but, pod
+from tests.support.browser import Watch, accessibility_faults
+from tests.support.manifests import BROKEN, MISPLACED, but, pod
 from tests.support.people import World
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])

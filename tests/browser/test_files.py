@@ -13,7 +13,7 @@ from models_registry import registry
 from models_registry.models import ArtifactFile, ModelVersion, RegisteredModel, Upload
 from models_registry.queries import usage_of
 from tenants.isolation.scope import tenant_scope
-from tests.browser.conftest import Watch, accessibility_faults
+from tests.support.browser import Watch, accessibility_faults
 from tests.support.people import FILES, PASSWORD, World, give_files
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])

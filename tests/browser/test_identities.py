@@ -11,9 +11,8 @@ from pytest_django.live_server_helper import LiveServer
 from models_registry import registry
 from models_registry.models import ModelVersion
 from tenants.isolation.scope import tenant_scope
-from tests.browser.conftest import accessibility_faults
-from tests.identity.test_workloads import use_clusters
-from tests.support.issuers import refused_identity
+from tests.support.browser import accessibility_faults
+from tests.support.issuers import refused_identity, use_clusters
 from tests.support.people import World
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])

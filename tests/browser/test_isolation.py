@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from tenants.models import Tenant
-from tests.browser.conftest import Watch, accessibility_faults
+from tests.support.browser import Watch, accessibility_faults
 from tests.support.people import World
 from tests.support.states import foreign, looked, objects_of, quota_of
 

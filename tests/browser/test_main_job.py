@@ -12,7 +12,7 @@ from pytest_django.live_server_helper import LiveServer
 from models_registry import registry
 from models_registry.models import RegisteredModel
 from tenants.isolation.scope import tenant_scope
-from tests.browser.conftest import Watch, accessibility_faults
+from tests.support.browser import Watch, accessibility_faults
 from tests.support.people import HOSTILE_NAMES, PASSWORD, World
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])

@@ -9,7 +9,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from tenants.identity import robots, tokens
 from tenants.models import ApiToken, Role
-from tests.browser.conftest import Watch, accessibility_faults
+from tests.support.browser import Watch, accessibility_faults
 from tests.support.people import HOSTILE_NAMES, World
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner"])

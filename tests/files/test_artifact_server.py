@@ -10,24 +10,21 @@ from typing import Any
 
 import psutil
 
-from tests.platform import test_serve
-from tests.platform.test_serve import Serve, Server, manage, wait
-
-serve = test_serve.serve
+from tests.support.servers import Serve, Server, manage_in, wait_until
 
 MB = 1024 * 1024
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 MAKE_TOKENS = """
 from datetime import timedelta
 from django.utils import timezone
-from tenants import people, tokens
+from tenants.identity import directory, tokens
 from tenants.models import ApiToken, Role, User
 for name in ("carol", "bob"):
     user = User.objects.create_user(name)
     if name == "carol":
-        team = people.create_tenant("team_alpha", "Alpha", admin=user)
+        team = directory.create_tenant("team_alpha", "Alpha", admin=user)
     else:
-        people.add_member(team, user, Role.VIEWER)
+        directory.add_member(team, user, Role.VIEWER)
     secret = tokens.new_secret("write")
     ApiToken.objects.create(user=user, scope="write", name="test", digest=tokens.digest(secret),
         prefix=secret[:tokens.PREFIX_LENGTH], expires_at=timezone.now() + timedelta(days=1))
@@ -37,7 +34,7 @@ for name in ("carol", "bob"):
 
 def make_tokens(server: Server) -> list[str]:
     """Make a team, and a token of an admin and of a viewer of it."""
-    made = manage(server.data_dir, "shell", "-c", MAKE_TOKENS)
+    made = manage_in(server.data_dir, "shell", "-c", MAKE_TOKENS)
     assert made.returncode == 0, made.stderr
     return made.stdout.split()[-2:]
 
@@ -129,7 +126,7 @@ def test_bytes_stream_through_in_constant_memory(serve: Serve) -> None:
     )
     assert chunked.status == 411
     begin_upload(server, carol, 20).close()
-    wait(lambda: sorted(files(server)) == [0, 2, size])
+    wait_until(lambda: sorted(files(server)) == [0, 2, size])
     listed = send(server, bob, "GET", f"{ARTIFACTS}?path=")
     assert b'"half"' not in listed.content and b'"no"' not in listed.content
     assert "Traceback" not in server.printed
@@ -144,7 +141,7 @@ def begin_upload(server: Server, token: str, count: int) -> socket.socket:
     )
     for piece in megabytes(count):
         client.sendall(piece)
-    wait(lambda: any(size >= (count - 2) * MB for size in files(server) if size < 100 * MB))
+    wait_until(lambda: any(size >= (count - 2) * MB for size in files(server) if size < 100 * MB))
     return client
 
 
@@ -160,8 +157,8 @@ def test_a_server_killed_in_the_middle_leaves_garbage_and_no_file(serve: Serve) 
     assert send(again, carol, "GET", f"{ARTIFACTS}/half").status == 404
     assert send(again, carol, "GET", f"{ARTIFACTS}?path=").content == b"{}"
     [left] = files(again)
-    said = manage(again.data_dir, "collect_garbage")
+    said = manage_in(again.data_dir, "collect_garbage")
     assert said.stdout == "Freed 0 bytes: nothing was left over.\n"  # it might be running still
-    said = manage(again.data_dir, "collect_garbage", "--older-than=0")
+    said = manage_in(again.data_dir, "collect_garbage", "--older-than=0")
     assert said.stdout == f"Freed {left:,} bytes: 1 broken uploads.\n", said.stderr
     assert files(again) == []

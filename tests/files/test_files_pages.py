@@ -53,7 +53,7 @@ from tenants.models import Tenant, User
 from tests.support.addresses import arrived
 from tests.support.answers import whole
 from tests.support.api import make_token
-from tests.support.pages import Page
+from tests.support.pages import page_of
 from tests.support.people import (
     CANARY,
     FILES,
@@ -70,13 +70,6 @@ As = Callable[[User | None], Client]
 def url(name: str, *args: Any, model: str = "fraud", team: str = "team_alpha") -> str:
     """Return an address of a version's pages."""
     return reverse(name, args=[team, model, *args])
-
-
-def page_of(answer: Any) -> Page:
-    """Read an answer as a page without faults."""
-    page = Page(answer.content.decode())
-    assert not page.faults
-    return page
 
 
 def pending(tenant: Tenant, owner: User, name: str = "fraud") -> ModelVersion:

@@ -20,7 +20,7 @@ from models_registry.files.garbage import Collection
 from models_registry.models import ArtifactFile, Blob, Upload
 from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
-from tests.files.test_artifacts import add, content, count, keys, pending_version
+from tests.support.files import add, content, count, keys, pending_version
 from tests.support.people import World, committed, make_world
 from tests.support.threads import at_once
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,7 +15,7 @@ from tenants.identity import directory, robots, tokens
 from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import ApiToken, AuditEvent, Membership, Role, User
 from tests.support.answers import whole
-from tests.support.pages import Page
+from tests.support.pages import Page, page_of
 from tests.support.people import CANARY, HOSTILE_NAMES, World
 
 As = Callable[[User | None], Client]
@@ -24,14 +23,6 @@ As = Callable[[User | None], Client]
 TOKENS = "/t/team_alpha/tokens/"
 ROBOTS = "/t/team_alpha/admin/robots/"
 TOKEN = re.compile(r"bh[rw]_[0-9A-Za-z]{48}")
-
-
-def page_of(response: Any, status: int = 200) -> Page:
-    """Read a response as a page without faults."""
-    assert response.status_code == status
-    page = Page(response.content.decode())
-    assert not page.faults
-    return page
 
 
 def asked(browser: Client, address: str, **typed: str) -> dict[str, str]:

@@ -21,11 +21,11 @@ from tenants.kubernetes.bundle.objects import render, team_of
 from tenants.kubernetes.manifests import reports
 from tenants.kubernetes.manifests.reader import SENT
 from tenants.models import Membership, Role, User, WorkloadIdentity
-from tests.identity.test_token_pages import page_of
-from tests.identity.test_workloads import ALPHA, ONE, events, use_clusters
 from tests.support.answers import whole
 from tests.support.api import Api, refused, said
-from tests.support.issuers import Pod
+from tests.support.audit import events
+from tests.support.issuers import ALPHA, ONE, Pod, use_clusters
+from tests.support.pages import page_of
 from tests.support.people import CANARY, World
 
 As = Callable[[User | None], Client]

@@ -17,35 +17,30 @@ from pytest_django.fixtures import Settings
 from models_registry.models import RegisteredModel
 from tenants.identity import directory, pod_tokens, robots, tokens, workloads
 from tenants.isolation.credentials import BadToken, ContradictsToken, teams_of
-from tenants.isolation.scope import Scope, scope_or_none, tenant_scope, token_scope
-from tenants.models import ApiToken, AuditEvent, Membership, Role, Tenant, User, WorkloadIdentity
+from tenants.isolation.scope import Scope, scope_or_none, token_scope
+from tenants.models import ApiToken, Membership, Role, Tenant, User, WorkloadIdentity
 from tenants.prepared import query_as
-from tests.isolation.test_token_scope import NAMES
 from tests.support.answers import whole
 from tests.support.api import Api, kept, make_token, refused, said
-from tests.support.issuers import Issuer, Pod, by_secret, cluster, jwks, key_server, public_pem
+from tests.support.audit import events
+from tests.support.issuers import (
+    ALPHA,
+    ONE,
+    TWO,
+    Issuer,
+    Pod,
+    by_secret,
+    cluster,
+    key_server,
+    public_pem,
+    use_clusters,
+)
 from tests.support.people import CANARY, World, committed, make_world
-from tests.support.sql import column
+from tests.support.sql import NAMES_OF_MODELS, column
 from tests.support.threads import at_once
 
-ONE = Issuer()
-TWO = Issuer("https://kubernetes.default.svc.two", "e1")
 GAMMA = Pod()
-ALPHA = Pod(namespace="bh-team-alpha")
 WRONG = "bhr_" + "0" * 48
-
-
-def use_clusters(settings: Settings, folder: Path) -> None:
-    """Let pods of two clusters sign in."""
-    for name, kid in (("one", "r1"), ("two", "e1")):
-        (folder / f"{name}.json").write_bytes(jwks(kid))
-    settings.KUBERNETES = replace(
-        settings.KUBERNETES,
-        clusters=(
-            cluster(folder / "one.json", ONE, "one"),
-            cluster(folder / "two.json", TWO, "two"),
-        ),
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +63,7 @@ def opened(token: str, team: str = "") -> Scope:
     with token_scope(pod) as scope:
         assert scope_or_none() is scope
         assert RegisteredModel.objects.filter(tenant_id=scope.tenant_id).exists()
-    read, [(names,)] = query_as(pod, NAMES, [])
+    read, [(names,)] = query_as(pod, NAMES_OF_MODELS, [])
     assert read == scope
     assert "fraud" in names
     assert scope_or_none() is None
@@ -84,16 +79,9 @@ def opens_nothing(token: str, error: type[Exception] = BadToken, team: str = "")
     with pytest.raises(error), token_scope(pod):
         pytest.fail("opened")
     with pytest.raises(error):
-        query_as(pod, NAMES, [])
+        query_as(pod, NAMES_OF_MODELS, [])
     assert scope_or_none() is None
     assert column("SELECT current_setting('bulkhead.tenant_id', true)") in ([""], [None])
-
-
-def events(tenant: Tenant, action: str = "identity.") -> list[AuditEvent]:
-    """Return the team's events of that kind, oldest first."""
-    with tenant_scope(tenant):
-        found = AuditEvent.objects.filter(action__startswith=action).select_related("actor")
-        return list(found.order_by("created_at", "id"))
 
 
 # --- the team of the namespace, and no other -----------------------------------------------

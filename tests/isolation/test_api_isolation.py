@@ -31,9 +31,9 @@ from tenants.identity import directory, tokens
 from tenants.isolation import scope
 from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import ApiToken, Membership, Role, User
-from tests.isolation.test_api_matrix import TABLE, Row, place
 from tests.support.answers import probability_of_less, whole
 from tests.support.api import MODELS, VERSIONS, Api, kept, make_token, refused, said
+from tests.support.api_endpoints import TABLE, Row, place
 from tests.support.people import CANARY, World, committed, make_world
 from tests.support.sql import rows
 from tests.support.threads import at_once

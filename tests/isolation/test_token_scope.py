@@ -16,15 +16,11 @@ from tenants.isolation.credentials import (
     WhichTeam,
 )
 from tenants.isolation.scope import Scope, scope_or_none, token_scope
-from tenants.isolation.statements import ACTING_TENANT
 from tenants.models import ApiToken, Membership, User
 from tenants.prepared import query_as
 from tests.support.api import make_token
 from tests.support.people import World, committed, make_world
-from tests.support.sql import column
-
-ALL_NAMES = "SELECT array_agg(name ORDER BY name) FROM models_registry_registeredmodel"
-NAMES = f"{ALL_NAMES} WHERE tenant_id = {ACTING_TENANT}"
+from tests.support.sql import NAMES_OF_ALL_MODELS, NAMES_OF_MODELS, column
 
 
 def opened(secret: str, team: str = "") -> Scope:
@@ -34,7 +30,7 @@ def opened(secret: str, team: str = "") -> Scope:
     with token_scope(credential) as scope:
         assert scope_or_none() is scope
         assert RegisteredModel.objects.filter(tenant_id=scope.tenant_id).exists()
-    read, [(names,)] = query_as(credential, NAMES, [])
+    read, [(names,)] = query_as(credential, NAMES_OF_MODELS, [])
     assert read == scope
     assert "fraud" in names
     assert scope_or_none() is None
@@ -49,7 +45,7 @@ def refused(secret: str, error: type[Exception], team: str = "") -> None:
     with pytest.raises(error), token_scope(credential):
         pytest.fail("opened")
     with pytest.raises(error):
-        query_as(credential, NAMES, [])
+        query_as(credential, NAMES_OF_MODELS, [])
     assert scope_or_none() is None
     assert column("SELECT current_setting('bulkhead.tenant_id', true)") in ([""], [None])
 
@@ -149,8 +145,8 @@ def test_without_a_scope_the_second_statement_finds_nothing(world: World) -> Non
     """Sent together with a token that opens nothing, it ran; it must have seen no row."""
     nothing = Credential("bhw_nothing0", b"0" * 32)
     with pytest.raises(BadToken):
-        query_as(nothing, NAMES, [])
-    assert column(ALL_NAMES) == [None]
+        query_as(nothing, NAMES_OF_MODELS, [])
+    assert column(NAMES_OF_ALL_MODELS) == [None]
 
 
 @committed
@@ -160,4 +156,4 @@ def test_outside_a_transaction_nothing_outlives_the_two_statements() -> None:
     assert not connection.in_atomic_block
     assert opened(make_token(world.gina)).slug == "team_gamma"
     refused(make_token(world.gina), NotAMember, "team_alpha")
-    assert column(ALL_NAMES) == [None]
+    assert column(NAMES_OF_ALL_MODELS) == [None]

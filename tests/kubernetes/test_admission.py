@@ -48,9 +48,10 @@ from tenants.kubernetes.workloads import MOST_REFERENCES, TEMPLATES
 from tenants.models import User
 from tests.support.addresses import METHODS, PRIVATE, call
 from tests.support.certificates import Authority
-from tests.support.listener import HOST, Listener, database_address, free_port, listening, tls
+from tests.support.listener import HOST, Listener, database_address, listening, tls
 from tests.support.people import CANARY, World, committed, make_world
 from tests.support.policy_evaluator import evaluate
+from tests.support.servers import free_port
 
 As = Callable[[User | None], Client]
 

@@ -29,25 +29,10 @@ from tenants.models import RESERVED_PREFIXES, Role, Tenant
 from tenants.sizes import LEAST, MOST, NUMBERS, SIZES, SizeName, check_custom, size_of
 from tests.support import bundle_invariants
 from tests.support.bundle_invariants import INVARIANTS, READING, Bundle, Invariant, Object
+from tests.support.bundles import BY_USERS, HERE, SUSPENDED, TEAM
 from tests.support.people import CANARY, World
 
 GOLDEN = Path(__file__).parent / "golden"
-HERE = Installation()
-BY_USERS = replace(HERE, binds_users=True, user_prefix="oidc:")
-TEAM = Team(
-    slug="team_gamma",
-    id=UUID("7b0c2b1e-55f0-4a3c-9c5e-0f6a1f1d2c3b"),
-    name="Gamma: “Vision & Speech”",
-    namespace="bh-team-gamma",
-    size=SIZES[SizeName.SMALL],
-    members=(
-        ("hugo", "admin"),
-        ("gina", "contributor"),
-        ("mona", "maintainer"),
-        ("nils", "viewer"),
-    ),
-)
-SUSPENDED = replace(TEAM, suspended=True)
 
 
 def checked(team: Team, installation: Installation = HERE) -> Bundle:

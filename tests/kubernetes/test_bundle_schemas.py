@@ -17,7 +17,7 @@ from kubernetes_validate.utils import (  # type: ignore[import-untyped]
 from tenants.kubernetes.bundle import cluster_wide
 from tenants.kubernetes.bundle.objects import render
 from tenants.kubernetes.bundle.webhook import render_webhook
-from tests.kubernetes.test_bundle import BY_USERS, HERE, SUSPENDED, TEAM
+from tests.support.bundles import BY_USERS, HERE, SUSPENDED, TEAM
 from tests.support.certificates import Authority
 
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()

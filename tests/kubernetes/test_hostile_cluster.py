@@ -26,8 +26,7 @@ from tenants.kubernetes.sync import sync
 from tenants.kubernetes.sync.client import ClusterError, OfficialClient, TooLarge, Unreachable
 from tenants.kubernetes.sync.sync import Mode, Order, sync_all, sync_tenant
 from tenants.models import AuditEvent, NamespaceState, Tenant
-from tests.kubernetes.test_sync_command import use
-from tests.support.kubernetes_stage import kubeconfig
+from tests.support.kubernetes_stage import kubeconfig, set_clusters
 from tests.support.people import World
 
 State = NamespaceState.State
@@ -296,7 +295,7 @@ def test_a_workload_says_nothing_to_a_terminal_or_the_database(
     echo = Echo(world.alpha)
     echo.listed[world.alpha.namespace, "pods"] = [pod]
     with answering(echo) as url:
-        use(settings, Cluster("test", kubeconfig=kubeconfig(tmp_path, url)))
+        set_clusters(settings, Cluster("test", kubeconfig=kubeconfig(tmp_path, url)))
         out = StringIO()
         words = ("sync_kubernetes", "--tenant", "team_alpha", "--mode", "observe")
         with pytest.raises(SystemExit):

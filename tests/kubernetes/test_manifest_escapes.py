@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tenants.kubernetes import workloads
-from tests.kubernetes.test_manifests import (
+from tests.support.manifests import (
     ALPHA,
     LABEL,
     Object,

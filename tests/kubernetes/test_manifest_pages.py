@@ -15,10 +15,9 @@ from models_registry.models import RegisteredModel
 from tenants.isolation.scope import tenant_scope
 from tenants.kubernetes import workloads
 from tenants.models import AuditEvent, User
-from tests.kubernetes.test_manifests import BROKEN, MISPLACED, but, env, pod
-from tests.registry.test_pages import page_of, url
 from tests.support.api import Api, kept, make_token, refused, said
-from tests.support.pages import Page
+from tests.support.manifests import BROKEN, MISPLACED, but, env, pod
+from tests.support.pages import Page, page_of, url
 from tests.support.people import CANARY, World
 
 As = Callable[[User | None], Client]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tenants.kubernetes.bundle import writers
-from tests.kubernetes.test_tenant_manifests import TENANT, tree, write
+from tests.support.commands import refusal
+from tests.support.git_folders import TENANT_FOLDER, tree, write
 from tests.support.people import World
-from tests.tenants.test_commands import refusal
 
-FILE = f"{TENANT}/bundle.yaml"
+FILE = f"{TENANT_FOLDER}/bundle.yaml"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "place", ["clusters", "clusters/default", "clusters/default/tenants", TENANT]
+    "place", ["clusters", "clusters/default", "clusters/default/tenants", TENANT_FOLDER]
 )
 def test_a_link_leads_nowhere_out_of_the_folder(
     world: World, repo: Path, tmp_path: Path, place: str
@@ -80,7 +80,7 @@ def test_a_folders_name_does_nothing_to_a_terminal(world: World, repo: Path) -> 
 
 
 def test_a_file_that_is_nested_without_end_is_not_ours(world: World, repo: Path) -> None:
-    facts = repo / TENANT / "tenant.json"
+    facts = repo / TENANT_FOLDER / "tenant.json"
     facts.parent.mkdir(parents=True)
     facts.write_text("[" * 100_000)
     assert f"{facts} is not Bulkhead's" in refusal(

@@ -31,7 +31,7 @@ from tenants.kubernetes.sync.client import OfficialClient
 from tenants.kubernetes.sync.sync import Mode, Order, sync_all
 from tenants.management.commands.sync_kubernetes import exit_code, pause_after
 from tenants.models import NamespaceState, Role, Tenant
-from tests.support.kubernetes_stage import Stage, kubeconfig
+from tests.support.kubernetes_stage import Stage, kubeconfig, set_clusters
 from tests.support.people import CANARY, World, committed, make_user, make_world
 
 State = NamespaceState.State
@@ -55,15 +55,10 @@ def refusal(*words: str) -> str:
     return str(raised.value)
 
 
-def use(settings: Settings, *clusters: Cluster) -> None:
-    """Say which clusters there are."""
-    settings.KUBERNETES = replace(settings.KUBERNETES, clusters=clusters)
-
-
 @pytest.fixture
 def here(stage: Stage, settings: Settings) -> Stage:
     """A stage whose cluster is the installation's only one."""
-    use(settings, stage.cluster)
+    set_clusters(settings, stage.cluster)
     return stage
 
 
@@ -74,7 +69,7 @@ def closed(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) 
         port.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{port.getsockname()[1]}"
     cluster = Cluster("closed", kubeconfig=kubeconfig(tmp_path, url))
-    use(settings, cluster)
+    set_clusters(settings, cluster)
     monkeypatch.setattr(client, "PAUSES", ())
     return cluster
 
@@ -188,7 +183,7 @@ def test_a_plan_of_a_cluster_that_is_down_writes_nothing(closed: Cluster, world:
 def test_a_cluster_without_access_is_an_error_of_each_team(
     settings: Settings, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    use(settings, Cluster("nowhere", kubeconfig="/no/such/file"))
+    set_clusters(settings, Cluster("nowhere", kubeconfig="/no/such/file"))
     code, lines = run("--mode", "observe")
     assert code == 1
     assert states() == {"team_alpha": "error", "team_gamma": "error"}

@@ -21,10 +21,11 @@ from tenants.identity.directory import create_tenant, suspend_tenant
 from tenants.kubernetes.bundle import cluster_wide, writers
 from tenants.kubernetes.bundle.objects import render, team_of
 from tenants.models import Tenant
-from tests.kubernetes.test_bundle import HERE, TEAM
+from tests.support.bundles import HERE, TEAM
 from tests.support.certificates import Authority
+from tests.support.commands import manage, refusal, run
+from tests.support.git_folders import TENANT_FOLDER, tree, write
 from tests.support.people import CANARY, World, committed
-from tests.tenants.test_commands import manage, refusal, run
 
 REPO = "https://git.example.com/platform/clusters.git"
 ARGO = "system:serviceaccount:argocd:argocd-application-controller"
@@ -38,15 +39,6 @@ def objects(text: str) -> list[Object]:
 def printed(*words: str) -> list[Object]:
     """Return the objects that the command prints."""
     return objects(run("tenant_manifests", *words))
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Return all files below a folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_text()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 # --- Printed ---
@@ -159,11 +151,6 @@ def repo(tmp_path: Path) -> Path:
     return tmp_path / "repo"
 
 
-def write(repo: Path, *words: str) -> list[str]:
-    return run("tenant_manifests", "--kustomize", str(repo), *words).splitlines()
-
-
-TENANT = "clusters/default/tenants/team_alpha"
 ONCE = "clusters/default/cluster-wide"
 
 
@@ -172,12 +159,15 @@ def test_a_tenant_has_a_folder_and_what_is_there_once_another(world: World, repo
     files = tree(repo)
     assert said == [f"wrote {path}" for path in sorted(files)]
     assert set(files) == {
-        *(f"{TENANT}/{name}" for name in ("bundle.yaml", "kustomization.yaml", "tenant.json")),
+        *(
+            f"{TENANT_FOLDER}/{name}"
+            for name in ("bundle.yaml", "kustomization.yaml", "tenant.json")
+        ),
         *(f"{ONCE}/{name}" for name in ("bundle.yaml", "kustomization.yaml")),
     }
-    assert objects(files[f"{TENANT}/bundle.yaml"]) == printed("team_alpha")
+    assert objects(files[f"{TENANT_FOLDER}/bundle.yaml"]) == printed("team_alpha")
     assert objects(files[f"{ONCE}/bundle.yaml"]) == printed("--cluster-wide")
-    for folder in (TENANT, ONCE):
+    for folder in (TENANT_FOLDER, ONCE):
         assert objects(files[f"{folder}/kustomization.yaml"]) == [
             {
                 "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -185,7 +175,7 @@ def test_a_tenant_has_a_folder_and_what_is_there_once_another(world: World, repo
                 "resources": ["bundle.yaml"],
             }
         ]
-    assert json.loads(files[f"{TENANT}/tenant.json"]) == {
+    assert json.loads(files[f"{TENANT_FOLDER}/tenant.json"]) == {
         "madeBy": "bulkhead",
         "cluster": "default",
         "namespace": "bh-team-alpha",
@@ -204,7 +194,7 @@ def test_a_second_run_changes_nothing(world: World, repo: Path) -> None:
 def test_only_what_has_changed_is_written(world: World, repo: Path) -> None:
     write(repo, "--all")
     suspend_tenant(world.alpha)
-    assert write(repo, "--all") == [f"wrote {TENANT}/bundle.yaml"]
+    assert write(repo, "--all") == [f"wrote {TENANT_FOLDER}/bundle.yaml"]
     assert [path.name for path in repo.rglob(".*")] == []
 
 
@@ -252,7 +242,7 @@ def no_text(file: Path) -> None:
 def test_a_file_of_others_is_not_touched_and_nothing_is_written(
     world: World, repo: Path, name: str, made: Any
 ) -> None:
-    folder = repo / TENANT
+    folder = repo / TENANT_FOLDER
     folder.mkdir(parents=True)
     made(folder / name)
     before = sorted(repo.rglob("*"))
@@ -264,7 +254,7 @@ def test_a_file_of_others_is_not_touched_and_nothing_is_written(
 
 @pytest.mark.parametrize("text", ["[]", '"madeBy"', "{}", '{"madeBy": ""}', "{", "# Made by Bulk"])
 def test_facts_that_are_not_ours_are_not_replaced(world: World, repo: Path, text: str) -> None:
-    file = repo / TENANT / "tenant.json"
+    file = repo / TENANT_FOLDER / "tenant.json"
     file.parent.mkdir(parents=True)
     file.write_text(text)
     refusal("tenant_manifests", "--kustomize", str(repo), "team_alpha")
@@ -272,7 +262,7 @@ def test_facts_that_are_not_ours_are_not_replaced(world: World, repo: Path, text
 
 
 def test_files_beside_ours_stay(world: World, repo: Path) -> None:
-    folder = repo / TENANT
+    folder = repo / TENANT_FOLDER
     folder.mkdir(parents=True)
     own_file(folder / "extra.yaml")
     write(repo, "--all")
@@ -363,7 +353,7 @@ def test_argo_cd_deletes_nothing_and_makes_no_namespace_itself(world: World) -> 
 def test_the_template_asks_only_for_what_the_facts_hold(world: World, repo: Path) -> None:
     """With ``missingkey=error`` anything else would stop all applications."""
     write(repo, "team_alpha")
-    facts = json.loads((repo / TENANT / "tenant.json").read_text())
+    facts = json.loads((repo / TENANT_FOLDER / "tenant.json").read_text())
     _, tenants = argocd()
     asked = set(yaml.safe_dump(tenants["spec"]["template"]).split("{{.")[1:])
     names = {part.split("}}")[0] for part in asked}

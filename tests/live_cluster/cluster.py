@@ -15,11 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid5
 
+import pytest
 import urllib3
 import yaml
 
-from tenants.clusters import Cluster
+from tenants.clusters import Cluster, namespace_of
+from tenants.kubernetes.bundle.objects import Team
+from tenants.sizes import SIZES
+from tests.support.addresses import NOTHING
 from tests.support.certificates import Authority
 
 SERVER, MANAGER, ETCD = "KUBE_APISERVER", "KUBE_CONTROLLER_MANAGER", "ETCD"
@@ -268,3 +273,28 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def team(slug: str, size: str = "small", **more: object) -> Team:
+    """Return a team that has a namespace."""
+    facts: dict[str, object] = {
+        "slug": slug,
+        "id": uuid5(NOTHING, slug),
+        "name": slug.title(),
+        "namespace": namespace_of(slug),
+        "size": SIZES[size],
+        **more,
+    }
+    return Team(**facts)  # type: ignore[arg-type]  # named one by one above
+
+
+def wait_for_quota(live: LiveCluster, namespace: str, pods: str) -> None:
+    """Wait until both quotas are counted as they are now; until then they refuse nothing."""
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    for _ in range(150):
+        found = [item.get("status", {}) for item in live.call("admin", "GET", path).body["items"]]
+        hard = [status["hard"] for status in found if status.get("hard")]
+        if len(hard) == 2 and any(limits.get("pods") == pods for limits in hard):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the quotas of {namespace} are not counted")

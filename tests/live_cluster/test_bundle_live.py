@@ -8,8 +8,8 @@ import pytest
 from tenants.kubernetes.bundle.cluster_wide import CONTROLLER as CONTROLLER_ROLE
 from tenants.kubernetes.bundle.objects import Team, render
 from tenants.kubernetes.sync.client import ApiError, OfficialClient
-from tests.live_cluster.cluster import CONTROLLER, LiveCluster
-from tests.live_cluster.conftest import HERE, team, wait_for_quota
+from tests.live_cluster.cluster import CONTROLLER, LiveCluster, team, wait_for_quota
+from tests.support.bundles import HERE
 
 Teams = tuple[Team, Team]
 

@@ -11,7 +11,7 @@ from tenants.identity.pod_tokens import verify
 from tenants.isolation.credentials import BadToken, WorkloadCredential
 from tenants.kubernetes.bundle.objects import Team
 from tests.live_cluster.cluster import CONTROLLER, ISSUER, LiveCluster
-from tests.live_cluster.conftest import HERE
+from tests.support.bundles import HERE
 
 Teams = tuple[Team, Team]
 

@@ -1,6 +1,7 @@
 """Our admission policies, decided by the API server's own plugin: it compiles and matches them.
 
-The rows are those of ``tests/kubernetes/test_policies.py``, which evaluates them without it.
+The rows are those of ``tests/support/policy_requests.py``; ``tests/kubernetes`` evaluates them
+without the plugin.
 """
 
 from copy import deepcopy
@@ -8,7 +9,8 @@ from copy import deepcopy
 import pytest
 
 from tenants.kubernetes.bundle.objects import Object
-from tests.kubernetes.test_policies import (
+from tests.live_cluster.plugin import decide
+from tests.support.policy_requests import (
     ALLOWED,
     BINDINGS,
     GAMMA,
@@ -20,7 +22,6 @@ from tests.kubernetes.test_policies import (
     group,
     pod,
 )
-from tests.live_cluster.plugin import decide
 
 ROWS = {**ALLOWED, **{row: request for row, (_, request) in REFUSED.items()}}
 #: A request that is refused for sure, by one policy and by another.

@@ -15,7 +15,7 @@ import pytest
 from tenants.kubernetes.bundle.objects import Team
 from tenants.kubernetes.bundle.webhook import NAME, PATH, render_webhook
 from tests.live_cluster.cluster import APPLY, Answer, LiveCluster
-from tests.live_cluster.conftest import HERE
+from tests.support.bundles import HERE
 from tests.support.certificates import Authority
 from tests.support.listener import HOST, database_address, listening, tls
 from tests.support.people import CANARY, committed, make_world

@@ -28,11 +28,11 @@ from tenants.identity import directory, tokens
 from tenants.isolation.scope import tenant_scope
 from tenants.models import ApiToken, AuditEvent, Tenant, User
 from tenants.templatetags.people_tags import in_words
-from tests.files.test_artifacts import BAD_PATHS, add, content, count, keys, pending_version
-from tests.platform.test_serve import wait
 from tests.support import answers
 from tests.support.api import make_token
+from tests.support.files import BAD_PATHS, add, content, count, keys, pending_version
 from tests.support.people import CANARY, World, committed, make_world
+from tests.support.servers import wait_until
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
@@ -752,12 +752,12 @@ def test_a_client_that_sends_too_little_or_goes_away_leaves_nothing(
     assert b"9 bytes arrived of 1000" in answer.read()
     connection.close()
     connection = begin(live_server, world.carol)
-    wait(lambda: count(world.alpha) == (0, 0, 1))
+    wait_until(lambda: count(world.alpha) == (0, 0, 1))
     assert len(keys()) == 1
     reset = struct.pack("ii", 1, 0)
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
     connection.close()
-    wait(lambda: count(world.alpha) == (0, 0, 0))
+    wait_until(lambda: count(world.alpha) == (0, 0, 0))
     assert keys() == []
     assert not [record for record in caplog.records if record.exc_info]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tenants.api import ENDPOINTS
 from tenants.errors import STATUSES
-from tests.isolation.test_api_matrix import METHODS, TABLE, place
 from tests.support.api import MODELS, VERSIONS, Api, kept, make_token
+from tests.support.api_endpoints import METHODS, TABLE, place
 from tests.support.people import CANARY, World
 
 EVERYWHERE = sorted((method, address) for address, found in ENDPOINTS.items() for method in found)

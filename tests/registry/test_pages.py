@@ -21,7 +21,7 @@ from tenants.identity import directory, robots, tokens
 from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Membership, Role, Tenant, User
 from tests.support.issuers import refused_identity
-from tests.support.pages import Page, crawl
+from tests.support.pages import Page, crawl, page_of, url
 from tests.support.people import CANARY, HOSTILE_NAMES, World, add_version
 
 As = Callable[[User | None], Client]
@@ -29,18 +29,6 @@ As = Callable[[User | None], Client]
 HOSTILE_TEXT = "<script>alert(1)</script>\"'{{ 7*7 }}{% now %}&amp; \u202egnp.exe"
 #: Followed by no crawl: the Django admin has tests of its own.
 ELSEWHERE = ("/admin/", "/static/")
-
-
-def url(name: str, *args: Any, team: str = "team_alpha") -> str:
-    """Return a page's address in a team."""
-    return reverse(name, args=[team, *args])
-
-
-def page_of(response: Any) -> Page:
-    """Read a response as a page without faults."""
-    page = Page(response.content.decode())
-    assert not page.faults
-    return page
 
 
 def rows_of(response: Any) -> list[str]:

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.conf import settings
 from django.test import override_settings
 from jwt.algorithms import get_default_algorithms
+from pytest_django.fixtures import Settings
 
 from tenants import audit
 from tenants.clusters import Cluster
@@ -266,3 +267,25 @@ def cluster(
 ) -> Cluster:
     """Return a cluster whose keys are there."""
     return Cluster(name, issuer=(issuer or Issuer()).issuer, keys=str(keys), **more)
+
+
+ONE = Issuer()
+
+
+TWO = Issuer("https://kubernetes.default.svc.two", "e1")
+
+
+ALPHA = Pod(namespace="bh-team-alpha")
+
+
+def use_clusters(settings: Settings, folder: Path) -> None:
+    """Let pods of two clusters sign in."""
+    for name, kid in (("one", "r1"), ("two", "e1")):
+        (folder / f"{name}.json").write_bytes(jwks(kid))
+    settings.KUBERNETES = replace(
+        settings.KUBERNETES,
+        clusters=(
+            cluster(folder / "one.json", ONE, "one"),
+            cluster(folder / "two.json", TWO, "two"),
+        ),
+    )

@@ -13,12 +13,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from pytest_django.fixtures import Settings
 
 from tenants.clusters import Cluster
 from tenants.identity import directory
@@ -334,3 +336,8 @@ def staged(teams: list[Tenant], server: Server, folder: Path, pause: float = 0) 
         return OfficialClient(cluster(user), pauses=())
 
     return Stage(teams, cluster(), client(REGISTRY), client(ADMIN), client, pause)
+
+
+def set_clusters(settings: Settings, *clusters: Cluster) -> None:
+    """Say which clusters there are."""
+    settings.KUBERNETES = replace(settings.KUBERNETES, clusters=clusters)

@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,18 +19,11 @@ from psycopg.conninfo import make_conninfo
 
 from tenants.kubernetes.bundle.webhook import PATH
 from tests.support.certificates import Authority
+from tests.support.servers import free_port, wait_until
 
 HOST = "127.0.0.1"
 #: The files of a certificate and of its key.
 Pair = tuple[Path, Path]
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def database_address(**changes: Any) -> str:
@@ -95,10 +87,7 @@ def listening(log: Path, database: str, *options: str) -> Iterator[Listener]:
         )
     listener = Listener(process, port, log)
     try:
-        deadline = time.monotonic() + 60
-        while not listener.is_up():
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        wait_until(listener.is_up)
         yield listener
     finally:
         process.terminate()

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.db import connections
 from psycopg.conninfo import make_conninfo
 
-from tests.platform.test_serve import free_port, wait
 from tests.support import ROOT
+from tests.support.servers import free_port, wait_until
 
 #: Where `make test` puts the clients of MLflow 2; another place can be named.
 OLD_CLIENT = Path(os.environ.get("OLD_CLIENT", f"{sys.prefix}/mlflow-2.22")).absolute()
@@ -128,7 +128,9 @@ def bulkhead(folder: Path, **more: str) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        wait(lambda: "Ctrl-C" in (folder / "output.txt").read_text() or process.poll() is not None)
+        wait_until(
+            lambda: "Ctrl-C" in (folder / "output.txt").read_text() or process.poll() is not None
+        )
         assert process.poll() is None, (folder / "output.txt").read_text()
         yield url
     finally:

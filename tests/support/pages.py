@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from django.test import Client
+from django.urls import reverse
 
 VOID = {
     *("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"),
@@ -124,6 +126,19 @@ class Page(HTMLParser):
                 self.faults.append(f"{self.headings.count(1)} h1")
             if not self.title.strip():
                 self.faults.append("no title")
+
+
+def url(name: str, *args: Any, team: str = "team_alpha") -> str:
+    """Return a page's address in a team."""
+    return reverse(name, args=[team, *args])
+
+
+def page_of(response: Any, status: int = 200) -> Page:
+    """Read a response as a page without faults."""
+    assert response.status_code == status
+    page = Page(response.content.decode())
+    assert not page.faults
+    return page
 
 
 def crawl(browser: Client, start: str, *, leave: tuple[str, ...] = ()) -> dict[str, Page]:

@@ -18,6 +18,7 @@ from models_registry.models import (
 from tenants.access import share
 from tenants.identity import directory
 from tenants.isolation.scope import tenant_scope
+from tenants.isolation.statements import ACTING_TENANT
 from tenants.models import NamespaceState, Tenant, User
 from tests.support.people import World
 
@@ -25,6 +26,9 @@ FORBIDDEN = "42501"  # insufficient_privilege: a missing right, or a row that ro
 FOREIGN_KEY_VIOLATION = "23503"
 CHECK_VIOLATION = "23514"
 FEATURE_NOT_SUPPORTED = "0A000"
+
+NAMES_OF_ALL_MODELS = "SELECT array_agg(name ORDER BY name) FROM models_registry_registeredmodel"
+NAMES_OF_MODELS = f"{NAMES_OF_ALL_MODELS} WHERE tenant_id = {ACTING_TENANT}"
 
 
 def rows(sql: str, *params: Any) -> list[tuple[Any, ...]]:

@@ -1,58 +1,23 @@
 """The commands for teams, people and models, as an operator types them."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.core.management import CommandError, call_command
-from django.db import connection
+from django.core.management import call_command
 from django.utils import timezone
-from psycopg.conninfo import make_conninfo
 
 from models_registry import registry
 from tenants.identity import robots, tokens
 from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Tenant, User
+from tests.support.commands import manage, refusal, run
 from tests.support.people import CANARY, World, committed, make_world
 
 GOOD_PASSWORD = "a long and unusual sentence"
-
-
-def run(*words: str) -> str:
-    """Run a command and return what it prints."""
-    out = StringIO()
-    call_command(*words, stdout=out)
-    return out.getvalue()
-
-
-def refusal(*words: str) -> str:
-    """Return why a command refuses."""
-    with pytest.raises(CommandError) as raised:
-        run(*words)
-    return str(raised.value)
-
-
-def manage(*words: str, feed: str = "") -> subprocess.CompletedProcess[str]:
-    """Run manage.py as a process of its own, on the test database."""
-    params = connection.get_connection_params()
-    names = ("host", "port", "user", "password", "dbname")
-    address = make_conninfo("", **{name: params[name] for name in names if params.get(name)})
-    return subprocess.run(
-        [sys.executable, "manage.py", *words],
-        cwd=settings.BASE_DIR,
-        env=os.environ | {"DATABASE_URL": address, "BULKHEAD_SECRET_KEY": "only for this test"},
-        input=feed,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 # --- list_models ---------------------------------------------------------------------------

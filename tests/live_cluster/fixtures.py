@@ -1,17 +1,20 @@
-"""The last level: a real API server; run as a command of its own: ``make test-kubernetes``."""
+"""The last level: a real API server; run as a command of its own: ``make test-kubernetes``.
 
-import time
-from collections.abc import Iterator
+The option ``--live-cluster`` loads these fixtures, for tests in other folders too: Bulkhead has the
+rights that it is given and no others; whoever meddles runs the cluster.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
-from uuid import uuid5
+from urllib.parse import urlencode
 
 import pytest
 
-from tenants.clusters import Installation, namespace_of
 from tenants.kubernetes.bundle import cluster_wide
 from tenants.kubernetes.bundle.objects import Team, render
 from tenants.kubernetes.sync.client import OfficialClient
-from tenants.sizes import SIZES
 from tests.live_cluster.cluster import (
     APPLY,
     CONTROLLER,
@@ -21,8 +24,11 @@ from tests.live_cluster.cluster import (
     LiveCluster,
     programs,
     running,
+    team,
+    wait_for_quota,
 )
-from tests.support.addresses import NOTHING
+from tests.support.bundles import HERE
+from tests.support.kubernetes_stage import ADMIN, LIMITED, NOBODY, REGISTRY, Exchange
 
 #: Who has a token for the cluster, and the groups that its identity provider would say.
 USERS: dict[str, tuple[str, ...]] = {
@@ -35,7 +41,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "hugo": ("bh:team_gamma:admin",),
     "charlie": (),
 }
-HERE = Installation()
+
 #: Kinds that this release of Kubernetes does not have yet.
 LATER = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
@@ -63,6 +69,29 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def answer_of_live(live: LiveCluster) -> Callable[[Exchange], None]:
+    """Complete exchanges with what the real server answers."""
+    return partial(ask, live)
+
+
+def ask(live: LiveCluster, exchange: Exchange) -> None:
+    """Complete the exchange with what the real server answers."""
+    tokens = {REGISTRY: live.tokens[CONTROLLER], NOBODY: NOBODY}
+    token = tokens.get(exchange.user, live.tokens[ADMIN])
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": exchange.content}
+    if exchange.user == LIMITED:
+        headers["Impersonate-User"] = LIMITED
+    answer = live.http.request(
+        exchange.method,
+        f"{live.address}{exchange.path}?{urlencode(exchange.query)}",
+        body=None if exchange.body is None else json.dumps(exchange.body),
+        headers=headers,
+    )
+    exchange.status, exchange.answer = answer.status, answer.json()
+    exchange.warning = answer.headers.get("Warning")
+
+
 def install(cluster: LiveCluster, obj: dict[str, Any]) -> None:
     """Apply what a platform admin applies, which Bulkhead itself may not."""
     version, name = obj["apiVersion"], obj["metadata"]["name"]
@@ -80,19 +109,6 @@ def bulkhead(live: LiveCluster) -> OfficialClient:
     return OfficialClient(live.known_as(CONTROLLER))
 
 
-def team(slug: str, size: str = "small", **more: object) -> Team:
-    """Return a team that has a namespace."""
-    facts: dict[str, object] = {
-        "slug": slug,
-        "id": uuid5(NOTHING, slug),
-        "name": slug.title(),
-        "namespace": namespace_of(slug),
-        "size": SIZES[size],
-        **more,
-    }
-    return Team(**facts)  # type: ignore[arg-type]  # named one by one above
-
-
 @pytest.fixture(scope="session")
 def two_teams(live: LiveCluster, bulkhead: OfficialClient) -> tuple[Team, Team]:
     """Two teams whose bundles Bulkhead has applied."""
@@ -102,15 +118,3 @@ def two_teams(live: LiveCluster, bulkhead: OfficialClient) -> tuple[Team, Team]:
             bulkhead.apply(obj, force=False)
         wait_for_quota(live, one.namespace, str(one.size.pods))
     return made
-
-
-def wait_for_quota(live: LiveCluster, namespace: str, pods: str) -> None:
-    """Wait until both quotas are counted as they are now; until then they refuse nothing."""
-    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
-    for _ in range(150):
-        found = [item.get("status", {}) for item in live.call("admin", "GET", path).body["items"]]
-        hard = [status["hard"] for status in found if status.get("hard")]
-        if len(hard) == 2 and any(limits.get("pods") == pods for limits in hard):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"the quotas of {namespace} are not counted")
