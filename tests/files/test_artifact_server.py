@@ -10,7 +10,8 @@ from typing import Any
 
 import psutil
 
-from tests.support.servers import Serve, Server, manage_in, wait_until
+from tests.support.servers import Serve, Server, manage_in
+from tests.support.waiting import wait_until
 
 MB = 1024 * 1024
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"

@@ -3,7 +3,6 @@
 import hashlib
 import resource
 import stat
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -28,6 +27,7 @@ from tenants.isolation.scope import tenant_scope
 from tests.support.files import BAD_PATHS, add, content, count, keys, pending_version, use_store
 from tests.support.people import World, committed, make_world
 from tests.support.threads import at_once
+from tests.support.waiting import wait_until_somebody_waits
 
 # --- adding --------------------------------------------------------------------------------
 
@@ -327,11 +327,11 @@ def waits(holder: Callable[[Callable[[], None]], Any], waiter: Callable[[], Any]
 
     def pause() -> None:
         paused.set()
-        time.sleep(0.5)
+        wait_until_somebody_waits()
         ended.append("pause")
 
     def wait() -> Any:
-        paused.wait(30)
+        paused.wait(120)
         result = waiter()
         ended.append("waiter")
         return result

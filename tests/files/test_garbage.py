@@ -1,8 +1,6 @@
 """``manage.py collect_garbage``: what nobody has goes, whatever else happens at the same time."""
 
 import os
-import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -207,36 +205,31 @@ def test_a_snapshot_beside_deletion_and_collection(transactional_db: None) -> No
                 artifacts.delete_under(version, "a")
 
 
-@committed
 @pytest.mark.usefixtures("folder")
 def test_an_upload_that_runs_is_not_collected(
-    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says every now and then that it is alive; only silence makes it garbage."""
-    world = make_world()
-    monkeypatch.setattr(artifacts, "SEEN_EVERY", 0.05)
-    stop = threading.Event()
+    monkeypatch.setattr(artifacts, "SEEN_EVERY", -1)  # after each chunk
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    collected: list[list[str]] = []
+
+    def look() -> None:
+        collection = Collection(an_hour_ago)
+        collected.append([found.kind for found in collection.of_team(world.alpha)])
 
     def chunks() -> Iterator[bytes]:
-        while not stop.is_set():
-            time.sleep(0.02)
+        for _ in range(3):
             yield b"x"
+            look()
+            with tenant_scope(world.alpha):
+                Upload.objects.update(seen_at=an_hour_ago - timedelta(minutes=1))
 
-    def collect_meanwhile() -> list[str]:
-        collections = []
-        for _ in range(6):
-            time.sleep(0.3)
-            before = timezone.now() - timedelta(seconds=0.8)
-            collections += [found.kind for found in Collection(before).of_team(world.alpha)]
-        stop.set()
-        return collections
-
-    upload = partial(artifacts.add_file, partial(tenant_scope, world.alpha), None, "slow", chunks())
-    file, collected = at_once(upload, collect_meanwhile)
-    assert isinstance(file, ArtifactFile), file
-    assert collected == []
-    found = content(world.alpha, "slow")
-    assert found is not None and len(found) == file.blob.size
+    acting = partial(tenant_scope, world.alpha)
+    file = artifacts.add_file(acting, None, "slow", chunks())
+    assert collected == [[]] * 3
+    assert content(world.alpha, "slow") == b"xxx"
+    assert file.blob.size == 3
 
 
 def test_a_crash_between_the_rows_and_the_bytes_heals(world: World, folder: Path) -> None:

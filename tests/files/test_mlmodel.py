@@ -160,9 +160,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_hostile_is_a_problem_in_words(name: str) -> None:
     """L37: at once, whatever it would have cost, and nothing in it is obeyed."""
-    start = time.perf_counter()
+    start = time.process_time()
     found = read(HOSTILE[name])
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert len(found.problems) == 1
     assert found.problems[0].startswith("The MLmodel ")
     assert found.problems[0].endswith(".")

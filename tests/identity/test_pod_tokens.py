@@ -469,6 +469,13 @@ def remote() -> Iterator[Remote]:
         yield Remote(server, Keys(cluster(server.url), clock), clock)
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for keys than a busy machine may take."""
+    monkeypatch.setattr(signing_keys, "ANSWER_SECONDS", 60)
+    monkeypatch.setattr(signing_keys, "PATIENCE", 60)
+
+
 def test_keys_are_fetched_once_in_five_minutes(remote: Remote) -> None:
     for _ in range(10):
         assert remote.has("r1")
@@ -671,6 +678,7 @@ def test_what_can_check_no_signature_is_left_out() -> None:
     assert set(parse(json.dumps({"keys": entries}).encode())) == {"r1"}
 
 
+@pytest.mark.usefixtures("patience")
 def test_one_thread_fetches_and_the_others_go_on_with_the_old_keys(remote: Remote) -> None:
     assert remote.has("r1")
     remote.clock.passes(signing_keys.FRESH)
@@ -678,27 +686,52 @@ def test_one_thread_fetches_and_the_others_go_on_with_the_old_keys(remote: Remot
 
     def slow(request: BaseHTTPRequestHandler) -> None:
         asked.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         giving(jwks("r2"))(request)
 
     remote.server.answer = slow
     said: list[bool] = []
     first = threading.Thread(target=lambda: said.append(remote.has("r1")))
     first.start()
-    assert asked.wait(10)
-    begun = time.monotonic()
+    assert asked.wait(60)
     for _ in range(20):
         assert remote.has("r1")
-    assert time.monotonic() - begun < 1
+    assert first.is_alive()
     go_on.set()
-    first.join(10)
+    first.join(60)
     assert said == [False]  # whoever fetched them goes by the new ones
     assert remote.server.asked == 2
 
 
+class WatchedLock:
+    """The lock of the thread that reads keys; it counts those who want it."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._lock = remote.keys._reading
+        self._wanted = threading.Semaphore(0)
+        remote.keys._reading = self  # type: ignore[assignment]  # the two verbs that are called
+
+    def acquire(self, timeout: float) -> bool:
+        """Want the lock, and wait for it."""
+        self._wanted.release()
+        return self._lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
+
+    def wait_until_wanted(self, times: int) -> None:
+        """Wait until so many threads have asked for it."""
+        for _ in range(times):
+            assert self._wanted.acquire(timeout=60)
+
+
+@pytest.mark.usefixtures("patience")
 def test_at_the_start_all_wait_for_the_one_that_fetches(remote: Remote) -> None:
+    lock = WatchedLock(remote)
+
     def slow(request: BaseHTTPRequestHandler) -> None:
-        time.sleep(0.3)
+        lock.wait_until_wanted(times=8)
         giving(jwks("r1"))(request)
 
     remote.server.answer = slow
@@ -707,18 +740,21 @@ def test_at_the_start_all_wait_for_the_one_that_fetches(remote: Remote) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert said == [True] * 8
     assert remote.server.asked == 1
 
 
+@pytest.mark.usefixtures("patience")
 def test_keys_that_grew_old_unseen_are_waited_for(remote: Remote) -> None:
     """Nobody asked for half an hour: two who ask now both go by what the cluster says now."""
     assert remote.has("r1")
     remote.clock.passes(30 * 60)
 
+    lock = WatchedLock(remote)
+
     def slow(request: BaseHTTPRequestHandler) -> None:
-        time.sleep(0.3)
+        lock.wait_until_wanted(times=4)
         giving(jwks("r2"))(request)
 
     remote.server.answer = slow
@@ -727,7 +763,7 @@ def test_keys_that_grew_old_unseen_are_waited_for(remote: Remote) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert said == [False] * 4
 
 
@@ -747,14 +783,14 @@ def test_an_issuer_that_says_nothing_is_given_up(
             request.wfile.flush()
 
     def silent(request: BaseHTTPRequestHandler) -> None:
-        ended.wait(10)
+        ended.wait(60)
 
     for answer in (drips, silent):
         remote.server.answer = answer
         begun = time.monotonic()
         with pytest.raises(KeysUnavailable):
             remote.has("r1")
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 30
         remote.clock.passes(signing_keys.PAUSE)
     ended.set()
 
@@ -777,18 +813,19 @@ def test_headers_that_never_end_keep_one_thread_and_no_request(
         begun = time.monotonic()
         with pytest.raises(KeysUnavailable):
             remote.has("r1")
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 30
         remote.clock.passes(signing_keys.PAUSE)
     assert remote.server.asked == 1  # nobody asks again while the first answer goes on
     ended.set()
     assert remote.keys._fetching is not None
-    remote.keys._fetching.join(10)
+    remote.keys._fetching.join(60)
     assert "XX" not in caplog.text
     remote.server.give(jwks("r1"))
     remote.clock.passes(signing_keys.PAUSE)
     assert remote.has("r1")
 
 
+@pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("kid", ["r1", "nobody's"])
 def test_nobody_waits_for_an_issuer_that_failed_last_time(remote: Remote, kid: str) -> None:
     """Anybody can send tokens; only the one request that tries again may be kept by it."""
@@ -800,18 +837,17 @@ def test_nobody_waits_for_an_issuer_that_failed_last_time(remote: Remote, kid: s
 
     def slow(request: BaseHTTPRequestHandler) -> None:
         asked.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         giving(jwks("r1"))(request)
 
     remote.server.answer = slow
     first = threading.Thread(target=remote.keys.find, args=[kid])
     first.start()
-    assert asked.wait(10)
-    begun = time.monotonic()
+    assert asked.wait(60)
     for _ in range(5):
         with pytest.raises(KeysUnavailable):
             remote.has(kid)
-    assert time.monotonic() - begun < 1
+    assert first.is_alive()
     go_on.set()
-    first.join(10)
+    first.join(60)
     assert remote.has("r1")

@@ -37,6 +37,7 @@ from tests.support.api_endpoints import TABLE, Row, place
 from tests.support.people import CANARY, World, committed, make_world
 from tests.support.sql import rows
 from tests.support.threads import at_once
+from tests.support.waiting import wait_until_somebody_waits
 
 THEIRS = f"{CANARY} own"
 #: As long as THEIRS, so that lengths can be compared.
@@ -588,14 +589,10 @@ def test_an_answer_has_the_name_that_a_model_has_by_then() -> None:
         with tenant_scope(world.alpha, world.alice):
             registry.rename_model(RegisteredModel.objects.get(name="fraud"), "renamed")
             renamed.set()
-            for _ in range(500):
-                if rows("SELECT FROM pg_locks WHERE NOT granted"):
-                    return
-                time.sleep(0.01)
-            raise AssertionError("nobody waited")
+            wait_until_somebody_waits()
 
     def add() -> Any:
-        renamed.wait(30)
+        renamed.wait(120)
         return alice.post(f"{VERSIONS}/create", name="fraud", source="s3://b")
 
     _, added = at_once(rename, add)

@@ -73,7 +73,7 @@ def _python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

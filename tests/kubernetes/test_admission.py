@@ -687,7 +687,7 @@ class Gate:
         """Leave nothing behind."""
         self.close("down")
         for thread in self.threads:
-            thread.join(10)
+            thread.join(60)
         for end in self.held:
             end.close()
 
@@ -738,14 +738,14 @@ def test_only_an_api_server_with_the_right_certificate_is_answered(
         with pytest.raises(ssl.SSLCertVerificationError):  # whom the API server trusts
             listener.ask(review, stranger, client)
         with (
-            closing(http.client.HTTPConnection(HOST, listener.port, timeout=10)) as plain,
+            closing(http.client.HTTPConnection(HOST, listener.port, timeout=60)) as plain,
             pytest.raises((OSError, http.client.HTTPException)),  # no TLS at all
         ):
             plain.request("POST", PATH, b"{}")
             plain.getresponse()
         assert listener.ask(review, authority, client)[0] == 200
         listener.process.terminate()
-        assert listener.process.wait(20) == 0
+        assert listener.process.wait(120) == 0
     assert "Traceback" not in listener.log.read_text()
 
 

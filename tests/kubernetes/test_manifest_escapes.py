@@ -156,9 +156,9 @@ def test_blocks_that_are_left_out_are_not_read_without_end() -> None:
     block = f"&block {{ipBlock: {{cidr: 0.0.0.0/0, except: [{left_out}]}}}}"
     peers = f"[{block}, {', '.join(['*block'] * 300)}]"
     text = yaml.safe_dump(policy(ingress="PEERS")).replace("PEERS", f"[{{from: {peers}}}]")
-    start = time.monotonic()
+    start = time.process_time()
     assert "BH402" in "".join(found(text))
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     internal = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8"]
     internal += ["169.254.0.0/16"]
     whole = {"ipBlock": {"cidr": "0.0.0.0/0", "except": internal}}

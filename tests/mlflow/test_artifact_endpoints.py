@@ -32,7 +32,7 @@ from tests.support import answers
 from tests.support.api import make_token
 from tests.support.files import BAD_PATHS, add, content, count, keys, pending_version
 from tests.support.people import CANARY, World, committed, make_world
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 PRESIGNED = "/api/2.0/mlflow-artifacts/presigned"
@@ -716,7 +716,7 @@ def test_mlflows_own_client(
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -897,4 +897,4 @@ def test_the_longest_pattern_is_compared_at_once(filled: World, unit: str, compa
         for end in ("", "b"):
             began = time.perf_counter()
             found(models_search, f"tag.long {comparator} '{pattern}{end}'")
-            assert time.perf_counter() - began < 5
+            assert time.perf_counter() - began < 30

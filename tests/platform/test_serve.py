@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import (
-    DEMO_PASSWORD,
-    Serve,
-    manage_in,
-    wait_until,
-)
+from tests.support.servers import DEMO_PASSWORD, Serve, manage_in
+from tests.support.waiting import wait_until
 
 
 def test_ctrl_c_stops_everything(serve: Serve) -> None:
@@ -26,7 +22,7 @@ def test_ctrl_c_stops_everything(serve: Serve) -> None:
     assert style is not None
     assert server.get(style[1].decode())
     server.signal(signal.SIGINT, group=True)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0
     assert server.is_gone()
     assert "Traceback" not in server.printed
     assert "rror" not in server.printed
@@ -39,7 +35,7 @@ def test_a_signal_to_the_main_process_stops_everything(
     server = serve()
     server.wait_until_ready()
     server.signal(number, group=False)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0
     assert server.is_gone()
     assert "Traceback" not in server.printed
 
@@ -48,7 +44,7 @@ def test_stopped_while_it_starts(serve: Serve) -> None:
     server = serve()
     wait_until(lambda: (server.data_dir / "postgres").exists())
     server.signal(signal.SIGINT, group=True)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(120) == 0
     assert server.is_gone()
     assert server.printed == ""
 
@@ -76,7 +72,7 @@ def test_killed_it_starts_again_and_has_lost_nothing(serve: Serve, group: bool) 
     )
     assert counted.stdout.splitlines()[-1] == "1"
     again.signal(signal.SIGTERM, group=False)
-    assert again.process.wait(30) == 0
+    assert again.process.wait(120) == 0
     assert again.is_gone()
 
 
@@ -87,7 +83,7 @@ def test_a_taken_port_is_refused_in_a_sentence_before_anything_starts(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         server = serve(port=taken.getsockname()[1])
-        assert server.process.wait(30) == 1
+        assert server.process.wait(120) == 1
     assert re.fullmatch(r"CommandError: Port \d+ of 127\.0\.0\.1 is taken.*\.\n", server.printed)
     assert not (server.data_dir / "postgres").exists()
 

@@ -37,7 +37,7 @@ def start(folder: Path, variables: dict[str, Any]) -> subprocess.CompletedProces
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -230,7 +230,7 @@ def key_server(content: bytes, certificate: Path | None = None) -> Iterator[KeyS
     finally:
         http.shutdown()
         http.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 def certificate(folder: Path, name: str) -> Path:

@@ -19,7 +19,8 @@ from psycopg.conninfo import make_conninfo
 
 from tenants.kubernetes.bundle.webhook import PATH
 from tests.support.certificates import Authority
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import free_port
+from tests.support.waiting import wait_until
 
 HOST = "127.0.0.1"
 #: The files of a certificate and of its key.
@@ -48,7 +49,7 @@ class Listener:
         context = ssl.create_default_context(cafile=str(authority.file))
         if client is not None:
             context.load_cert_chain(*client)
-        caller = http.client.HTTPSConnection(HOST, self.port, timeout=10, context=context)
+        caller = http.client.HTTPSConnection(HOST, self.port, timeout=60, context=context)
         try:
             body = json.dumps(review).encode()
             caller.request("POST", f"{path}?timeout=3s", body, {"Content-Type": "application/json"})

@@ -15,13 +15,14 @@ from django.db import connections
 from psycopg.conninfo import make_conninfo
 
 from tests.support import ROOT
-from tests.support.servers import free_port, wait_until
+from tests.support.servers import free_port
+from tests.support.waiting import wait_until
 
 #: Where `make test` puts the clients of MLflow 2; another place can be named.
 OLD_CLIENT = Path(os.environ.get("OLD_CLIENT", f"{sys.prefix}/mlflow-2.22")).absolute()
 PYTHONS = {"2.22": f"{OLD_CLIENT}/bin/python", "3": sys.executable}
 VERSIONS = tuple(PYTHONS)
-CLIENT_SECONDS = 240
+CLIENT_SECONDS = 600
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
@@ -135,7 +136,7 @@ def bulkhead(folder: Path, **more: str) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _address(alias: str) -> str:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import ROOT
+from tests.support.waiting import wait_until
 
 DEMO_PASSWORD = "a password for the demo"
 
@@ -33,7 +33,7 @@ def manage_in(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -53,7 +53,7 @@ class Server:
 
     def get(self, path: str) -> bytes:
         """Return a page."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             body: bytes = answer.read()
         return body
 
@@ -71,14 +71,6 @@ class Server:
         database = self.data_dir / "postgres" / "data" / "postmaster.pid"
         with socket.socket() as probe:
             return not database.exists() and probe.connect_ex(("127.0.0.1", self.port)) != 0
-
-
-def wait_until(until: Callable[[], bool], seconds: float = 90) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
 
 
 def free_port() -> int:

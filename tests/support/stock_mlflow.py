@@ -71,7 +71,7 @@ class Stock:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=120,
+                timeout=300,
             )
         assert done.returncode == 0, done.stderr
         return requests
@@ -110,7 +110,7 @@ def stock_server(*options: str, **variables: str) -> Iterator[Stock]:
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while True:
         try:
             assert urllib3.request("GET", f"{url}/health", retries=False).status == 200

@@ -21,7 +21,7 @@ def at_once(
     def run(call: Callable[[], Any]) -> Any:
         try:
             with within():
-                start.wait(timeout=30)
+                start.wait(timeout=120)
                 return call()
         except Exception as error:
             return error
