@@ -15,7 +15,7 @@ from tenants.identity import directory, robots, tokens
 from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import ApiToken, AuditEvent, Membership, Role, User
 from tests.support.answers import whole
-from tests.support.pages import Page, page_of
+from tests.support.pages import Page, page_with_status
 from tests.support.people import CANARY, HOSTILE_NAMES, World
 
 As = Callable[[User | None], Client]
@@ -27,7 +27,7 @@ TOKEN = re.compile(r"bh[rw]_[0-9A-Za-z]{48}")
 
 def asked(browser: Client, address: str, **typed: str) -> dict[str, str]:
     """Return what the page's form would send, with what is typed into it."""
-    page = page_of(browser.get(address))
+    page = page_with_status(browser.get(address))
     form = next(form for form in page.forms if "once" in form.fields)
     data = {name: value for name, value in form.fields.items() if value}
     chosen = {"scope": "write", "days": "30"}
@@ -54,24 +54,26 @@ def opens(secret: str) -> str:
 @pytest.mark.parametrize("person", ["bob", "carol", "mia", "alice"])
 def test_everybody_makes_sees_and_revokes_their_own(world: World, as_: As, person: str) -> None:
     browser = as_(world.person(person))
-    assert "No tokens yet" in page_of(browser.get(TOKENS)).text
-    page = page_of(browser.post(TOKENS, asked(browser, TOKENS, name="laptop", team="this")))
+    assert "No tokens yet" in page_with_status(browser.get(TOKENS)).text
+    page = page_with_status(
+        browser.post(TOKENS, asked(browser, TOKENS, name="laptop", team="this"))
+    )
     assert opens(secret_on(page)) == "team_alpha"
     token = ApiToken.objects.get()
     assert (token.user, token.created_by, token.tenant, token.scope) == (
         *(world.person(person), world.person(person), world.alpha),
         "write",
     )
-    listed = page_of(browser.get(TOKENS))
+    listed = page_with_status(browser.get(TOKENS))
     for text in ("laptop", token.prefix, "read and write", "Alpha", "just now"):
         assert text in listed.text
     revoke = f"{TOKENS}{token.pk}/revoke/"
     assert revoke in listed.links
-    assert "cannot be undone" in page_of(browser.get(revoke)).text
+    assert "cannot be undone" in page_with_status(browser.get(revoke)).text
     token.refresh_from_db()
     assert token.revoked_at is None  # the page only asks
     assert browser.post(revoke)["Location"] == TOKENS
-    after = page_of(browser.get(TOKENS)).text
+    after = page_with_status(browser.get(TOKENS)).text
     assert "The token laptop is revoked." in after
     assert "No tokens yet" in after
     # Sent twice, or opened again, it leads back to the list.
@@ -91,7 +93,7 @@ def test_a_token_may_be_for_any_of_ones_teams(world: World, as_: As) -> None:
         "bound": "team_gamma",
     }
     for address in (TOKENS, "/t/team_gamma/tokens/"):
-        text = page_of(browser.get(address)).text
+        text = page_with_status(browser.get(address)).text
         assert "any of my teams" in text
         assert world.gamma.name in text
 
@@ -101,7 +103,7 @@ def test_a_secret_is_shown_once(world: World, as_: As) -> None:
     browser = as_(world.bob)
     form = asked(browser, TOKENS, name="laptop", team="this")
     answer = browser.post(TOKENS, form)
-    secret = secret_on(page_of(answer))
+    secret = secret_on(page_with_status(answer))
     assert answer["Cache-Control"] == "private, no-store"
     assert "Location" not in answer
     for name, value in answer.headers.items():
@@ -110,14 +112,19 @@ def test_a_secret_is_shown_once(world: World, as_: As) -> None:
     assert secret not in str(list(browser.session.items()))
     again = browser.post(TOKENS, form, follow=True)
     assert again.redirect_chain == [(TOKENS, 302)]
-    page = page_of(again)
+    page = page_with_status(again)
     assert "was made already" in page.text
     assert ApiToken.objects.count() == 1
-    for later in (page, *(page_of(browser.get(a)) for a in (TOKENS, "/t/team_alpha/activity/"))):
+    for later in (
+        page,
+        *(page_with_status(browser.get(a)) for a in (TOKENS, "/t/team_alpha/activity/")),
+    ):
         assert secret not in later.html
         assert secret[tokens.PREFIX_LENGTH :] not in later.html
     # The next form is another one.
-    assert secret_on(page_of(browser.post(TOKENS, asked(browser, TOKENS, name="b", team="this"))))
+    assert secret_on(
+        page_with_status(browser.post(TOKENS, asked(browser, TOKENS, name="b", team="this")))
+    )
     assert ApiToken.objects.count() == 2
 
 
@@ -127,7 +134,7 @@ def test_the_lines_to_paste_name_this_sites_address(world: World, as_: As) -> No
     for url in ("https://registry.example", "http://127.0.0.1:8000"):
         with override_settings(SITE_URL=url):
             form = asked(browser, TOKENS, name="x", team="this")
-            page = page_of(browser.post(TOKENS, form, headers={"host": "testserver"}))
+            page = page_with_status(browser.post(TOKENS, form, headers={"host": "testserver"}))
             lines = (
                 f"export MLFLOW_TRACKING_URI={url}/t/team_alpha\n"
                 f"export MLFLOW_TRACKING_TOKEN={secret_on(page)}"
@@ -141,13 +148,13 @@ def test_any_visible_name_is_shown_as_it_was_typed(world: World, as_: As, name: 
     browser = as_(world.alice)
     answer = browser.post(TOKENS, asked(browser, TOKENS, name=name, team="this"))
     if "\n" in name:
-        assert "all of them visible" in page_of(answer, 422).text
+        assert "all of them visible" in page_with_status(answer, 422).text
         return
-    page_of(answer)
+    page_with_status(answer)
     token = ApiToken.objects.get()
     assert token.name == name.strip()
     for address in (TOKENS, f"{TOKENS}{token.pk}/revoke/", "/t/team_alpha/activity/"):
-        assert name.strip() in page_of(browser.get(address)).text
+        assert name.strip() in page_with_status(browser.get(address)).text
 
 
 WRONG = (
@@ -201,7 +208,7 @@ def test_too_many_tokens_are_refused_in_words(
     browser = as_(world.bob)
     browser.post(TOKENS, asked(browser, TOKENS, name="one", team="this"))
     answer = browser.post(TOKENS, asked(browser, TOKENS, name="two", team="this"))
-    assert "revoke one first" in page_of(answer, 422).text
+    assert "revoke one first" in page_with_status(answer, 422).text
 
 
 def test_anothers_token_a_random_one_and_none_answer_alike(world: World, as_: As) -> None:
@@ -245,7 +252,7 @@ def test_a_token_that_expires_soon_is_pointed_out(world: World, as_: As) -> None
         token, _ = tokens.create_token(world.bob, name, scope="read", days=days)
         if name == "gone":
             ApiToken.objects.filter(pk=token.pk).update(expires_at=timezone.now())
-    page = page_of(as_(world.bob).get(TOKENS))
+    page = page_with_status(as_(world.bob).get(TOKENS))
     assert re.findall(r"in (1 week|2 weeks)", page.html.replace("\xa0", " ")) == ["1 week"]
     assert "gone" not in page.text
 
@@ -266,51 +273,52 @@ def test_only_admins_see_robots_and_are_led_to_them(world: World, as_: As) -> No
     for person in ("bob", "carol", "mia"):
         browser = as_(world.person(person))
         for page in ("", "ci/rotate/", "ci/remove/", "nothing/rotate/"):
-            refused = page_of(browser.get(f"{ROBOTS}{page}"), 403)
+            refused = page_with_status(browser.get(f"{ROBOTS}{page}"), 403)
             assert "admin" in refused.text
             assert browser.post(f"{ROBOTS}{page}").status_code == 403
-        nav = page_of(browser.get(TOKENS)).links
+        nav = page_with_status(browser.get(TOKENS)).links
         assert ROBOTS not in nav
         assert TOKENS in nav
-    assert ROBOTS in page_of(as_(world.alice).get(TOKENS)).links
+    assert ROBOTS in page_with_status(as_(world.alice).get(TOKENS)).links
     assert not ApiToken.objects.exists()
 
 
 def test_an_admin_makes_rotates_and_removes_a_robot(world: World, as_: As) -> None:
     browser = as_(world.alice)
-    assert "No robots yet" in page_of(browser.get(ROBOTS)).text
+    assert "No robots yet" in page_with_status(browser.get(ROBOTS)).text
     form = asked(browser, ROBOTS, name="ci", role="contributor")
     made = browser.post(ROBOTS, form)
-    first = secret_on(page_of(made))
+    first = secret_on(page_with_status(made))
     assert opens(first) == "team_alpha"
     robot = Membership.objects.get(user__robot_of=world.alpha)
     assert (robot.user.robot_name, robot.role) == ("ci", "contributor")
     # The same form again makes nothing.
-    assert "has a robot" in page_of(browser.post(ROBOTS, form), 422).text
-    listed = page_of(browser.get(ROBOTS))
+    assert "has a robot" in page_with_status(browser.post(ROBOTS, form), 422).text
+    listed = page_with_status(browser.get(ROBOTS))
     for text in ("ci", "Contributor", first[: tokens.PREFIX_LENGTH], "alice", "read and write"):
         assert text in listed.text
     assert first not in listed.html
 
     rotate = f"{ROBOTS}ci/rotate/"
     form = asked(browser, rotate)
-    second = secret_on(page_of(browser.post(rotate, form)))
+    second = secret_on(page_with_status(browser.post(rotate, form)))
     again = browser.post(rotate, form, follow=True)
     assert again.redirect_chain == [(ROBOTS, 302)]
-    assert "was made already" in page_of(again).text
+    assert "was made already" in page_with_status(again).text
     assert [token.prefix for token in ApiToken.objects.living()] == [second[:12]]
 
     remove = f"{ROBOTS}ci/remove/"
-    assert "Remove the robot ci?" in page_of(browser.get(remove)).text
+    assert "Remove the robot ci?" in page_with_status(browser.get(remove)).text
     assert browser.post(remove)["Location"] == ROBOTS
-    assert "No robots yet" in page_of(browser.get(ROBOTS)).text
+    assert "No robots yet" in page_with_status(browser.get(ROBOTS)).text
     assert not ApiToken.objects.living().exists()
     assert browser.post(remove).status_code == browser.get(rotate).status_code == 404
-    words = page_of(browser.get("/t/team_alpha/activity/?action=robot")).text
+    words = page_with_status(browser.get("/t/team_alpha/activity/?action=robot")).text
     assert "made the robot ci as contributor" in words
     assert "removed the robot ci, which was contributor" in words
     assert (
-        "revoked the token ci" in page_of(browser.get("/t/team_alpha/activity/?action=token")).text
+        "revoked the token ci"
+        in page_with_status(browser.get("/t/team_alpha/activity/?action=token")).text
     )
 
 
@@ -330,7 +338,7 @@ def test_another_teams_robot_and_none_answer_alike(world: World, as_: As) -> Non
     texts = []
     for name in ("theirs", "nobody"):
         answer = browser.post(ROBOTS, asked(browser, ROBOTS, name=name, role="viewer"))
-        texts.append(TOKEN.sub("", page_of(answer).text).count(CANARY))
+        texts.append(TOKEN.sub("", page_with_status(answer).text).count(CANARY))
     assert texts == [0, 0]
     assert {m.user.robot_name for m in robots.robots_of(world.gamma)} == {"theirs"}
 
@@ -345,7 +353,7 @@ def test_a_robot_is_never_made_an_admin_by_page(world: World, as_: As) -> None:
     members = "/t/team_alpha/admin/members/"
     for role in ("admin", "viewer", "remove"):
         assert browser.post(members, {"user": robot.pk, "role": role}).status_code == 404
-    page = page_of(browser.get(members))
+    page = page_with_status(browser.get(members))
     assert "robot.team_alpha.ci" in page.text
     assert str(robot.pk) not in [form.fields.get("user") for form in page.forms]
     assert robot.memberships.get().role == Role.VIEWER
@@ -355,9 +363,9 @@ def test_a_robots_maker_who_is_out_is_pointed_out(world: World, as_: As) -> None
     directory.add_member(world.alpha, world.charlie, Role.ADMIN)
     robot = robots.create_robot(world.alpha, "ci", Role.VIEWER, world.charlie)
     robots.rotate_token(robot, scope="read", days=30, actor=world.charlie)
-    assert "opens nothing" not in page_of(as_(world.alice).get(ROBOTS)).text
+    assert "opens nothing" not in page_with_status(as_(world.alice).get(ROBOTS)).text
     directory.deactivate_user(world.charlie)
-    assert "opens nothing" in page_of(as_(world.alice).get(ROBOTS)).text
+    assert "opens nothing" in page_with_status(as_(world.alice).get(ROBOTS)).text
 
 
 def test_removing_a_member_says_what_ends_with_it(world: World, as_: As) -> None:

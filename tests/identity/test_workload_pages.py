@@ -25,7 +25,7 @@ from tests.support.answers import whole
 from tests.support.api import Api, refused, said
 from tests.support.audit import events
 from tests.support.issuers import ALPHA, ONE, Pod, use_clusters
-from tests.support.pages import page_of
+from tests.support.pages import page_with_status
 from tests.support.people import CANARY, World
 
 As = Callable[[User | None], Client]
@@ -54,29 +54,29 @@ def only() -> WorkloadIdentity:
 def test_an_admin_lets_an_account_in_changes_its_role_and_removes_it(
     world: World, alice: Client
 ) -> None:
-    assert "No workload signs in yet" in page_of(alice.get(PAGE)).text
+    assert "No workload signs in yet" in page_with_status(alice.get(PAGE)).text
     api = Api(ONE.token(ALPHA))
     refused(api.get("registered-models/search"), 401, "UNAUTHENTICATED")
     assert alice.post(PAGE, MODEL_SERVER)["Location"] == PAGE
-    page = page_of(alice.get(PAGE))
+    page = page_with_status(alice.get(PAGE))
     for text in ("Pods of model-server sign in from now on.", "in the cluster one"):
         assert text in page.text
     assert "nobody signed in yet" in page.text
     said(api.get("registered-models/search"))
-    page = page_of(alice.get(PAGE))
+    page = page_with_status(alice.get(PAGE))
     assert ALPHA.uid in page.text
     assert "just now" in page.text
     refused(api.post("registered-models/create", name="x"), 403, "PERMISSION_DENIED")
     [role] = [form for form in page.forms if form.action.endswith("/role/")]
     assert alice.post(role.action, {"role": "contributor"})["Location"] == PAGE
-    assert "model-server is contributor now." in page_of(alice.get(PAGE)).text
+    assert "model-server is contributor now." in page_with_status(alice.get(PAGE)).text
     said(api.post("registered-models/create", name="x"))
     remove = f"{PAGE}{only().pk}/remove/"
     assert remove in page.links
-    assert "refused from the next request on" in page_of(alice.get(remove)).text
+    assert "refused from the next request on" in page_with_status(alice.get(remove)).text
     assert WorkloadIdentity.objects.exists()  # the page only asks
     assert alice.post(remove)["Location"] == PAGE
-    assert "Pods of model-server sign in no more." in page_of(alice.get(PAGE)).text
+    assert "Pods of model-server sign in no more." in page_with_status(alice.get(PAGE)).text
     refused(api.get("registered-models/search"), 401, "UNAUTHENTICATED")
     assert alice.post(remove).status_code == alice.get(remove).status_code == 404
 
@@ -86,15 +86,15 @@ def test_an_account_made_anew_is_shown_and_trusted(world: World, alice: Client) 
     said(Api(ONE.token(ALPHA)).get("registered-models/search"))
     trust = f"{PAGE}{only().pk}/trust/"
     assert alice.get(trust)["Location"] == alice.post(trust)["Location"] == PAGE
-    assert "No account with this uid is waiting" in page_of(alice.get(PAGE)).text
-    assert trust not in page_of(alice.get(PAGE)).links
+    assert "No account with this uid is waiting" in page_with_status(alice.get(PAGE)).text
+    assert trust not in page_with_status(alice.get(PAGE)).links
     again = Pod(namespace=ALPHA.namespace)
     api = Api(ONE.token(again))
     refused(api.get("registered-models/search"), 401, "UNAUTHENTICATED")
-    page = page_of(alice.get(PAGE))
+    page = page_with_status(alice.get(PAGE))
     assert "another one was refused just now" in page.text
     assert trust in page.links
-    page = page_of(alice.get(trust))
+    page = page_with_status(alice.get(trust))
     look = f"kubectl --namespace {ALPHA.namespace} get serviceaccount {ALPHA.account} -o"
     for text in (ALPHA.uid, again.uid, again.name, look):
         assert text in page.text
@@ -104,10 +104,10 @@ def test_an_account_made_anew_is_shown_and_trusted(world: World, alice: Client) 
     refused(Api(ONE.token(later)).get("registered-models/search"), 401, "UNAUTHENTICATED")
     assert alice.post(trust, form.fields)["Location"] == PAGE
     assert only().uid == ALPHA.uid
-    [form] = [form for form in page_of(alice.get(trust)).forms if "uid" in form.fields]
+    [form] = [form for form in page_with_status(alice.get(trust)).forms if "uid" in form.fields]
     assert alice.post(trust, form.fields)["Location"] == PAGE
     assert only().uid == later.uid
-    page = page_of(alice.get(PAGE))
+    page = page_with_status(alice.get(PAGE))
     assert "The new model-server signs in from now on." in page.text
     assert trust not in page.links
     said(Api(ONE.token(later)).get("registered-models/search"))
@@ -129,7 +129,7 @@ def test_what_is_typed_wrong_is_told_beside_it(
 ) -> None:
     workloads.create(world.alpha, "one", "taken", Role.VIEWER)
     answer = alice.post(PAGE, {**MODEL_SERVER, **typed})
-    assert text in page_of(answer, 422).html
+    assert text in page_with_status(answer, 422).html
     assert WorkloadIdentity.objects.count() == 1
 
 
@@ -137,7 +137,7 @@ def test_another_role_must_be_one(world: World, alice: Client) -> None:
     alice.post(PAGE, MODEL_SERVER)
     for role in ("admin", "", "remove"):
         answer = alice.post(f"{PAGE}{only().pk}/role/", {"role": role})
-        assert "Choose a role." in page_of(answer, 422).text
+        assert "Choose a role." in page_with_status(answer, 422).text
     assert Membership.objects.get(user=only().user).role == "viewer"
 
 
@@ -148,7 +148,7 @@ def test_another_teams_identity_is_not_there(world: World, alice: Client) -> Non
     said(Api(ONE.token(Pod())).get("registered-models/search"))
     refused(Api(ONE.token(Pod())).get("registered-models/search"), 401, "UNAUTHENTICATED")
     alice.post(PAGE, MODEL_SERVER)  # the same name is free here
-    page = page_of(alice.get(PAGE))
+    page = page_with_status(alice.get(PAGE))
     assert CANARY.lower() not in page.html.lower()
     assert "another one was refused" not in page.text
     before = list(WorkloadIdentity.objects.filter(tenant=world.gamma).values())
@@ -167,16 +167,16 @@ def test_without_an_issuer_the_page_says_what_to_set(
 ) -> None:
     alice.post(PAGE, MODEL_SERVER)
     settings.KUBERNETES = replace(settings.KUBERNETES, clusters=(Cluster("default"),))
-    page = page_of(alice.get(PAGE))
+    page = page_with_status(alice.get(PAGE))
     assert "BULKHEAD_CLUSTERS" in page.text
     assert "cluster not accepted" in page.text
     assert all("service_account" not in form.fields for form in page.forms)
-    assert page_of(alice.post(PAGE, MODEL_SERVER | {"service_account": "b"}), 422)
+    assert page_with_status(alice.post(PAGE, MODEL_SERVER | {"service_account": "b"}), 422)
     assert WorkloadIdentity.objects.count() == 1
 
 
 def test_the_accounts_of_the_bundle_are_offered(world: World, alice: Client) -> None:
-    html = page_of(alice.get(PAGE)).html
+    html = page_with_status(alice.get(PAGE)).html
     for name in ("model-server", "model-trainer", "registry-sync"):
         assert f'<option value="{name}"></option>' in html
 
@@ -184,16 +184,19 @@ def test_the_accounts_of_the_bundle_are_offered(world: World, alice: Client) -> 
 def test_an_admin_is_told_that_who_runs_pods_may_do_what_they_may(alice: Client) -> None:
     """L22: in a namespace, each account is that of whoever may make a Deployment there."""
     assert Role.CONTRIBUTOR in names.CLUSTER_ROLES["editor"]
-    assert "a contributor for one, can run them as this account" in page_of(alice.get(PAGE)).text
+    assert (
+        "a contributor for one, can run them as this account"
+        in page_with_status(alice.get(PAGE)).text
+    )
 
 
 def test_members_and_robots_tell_workloads_from_robots(world: World, alice: Client) -> None:
     robots.create_robot(world.alpha, "robo", Role.VIEWER, world.alice)
     alice.post(PAGE, MODEL_SERVER)
-    page = page_of(alice.get("/t/team_alpha/admin/members/"))
+    page = page_with_status(alice.get("/t/team_alpha/admin/members/"))
     assert (page.text.count("workload"), PAGE in page.links) == (1, True)
     assert "/t/team_alpha/admin/robots/" in page.links
-    page = page_of(alice.get("/t/team_alpha/admin/robots/"))
+    page = page_with_status(alice.get("/t/team_alpha/admin/robots/"))
     assert "1 robot" in page.text
     assert "model-server" not in page.text
     assert PAGE in page.links
@@ -205,7 +208,7 @@ def test_members_and_robots_tell_workloads_from_robots(world: World, alice: Clie
 def test_others_of_the_team_see_that_it_is_a_workload_and_no_more(world: World, as_: As) -> None:
     workloads.create(world.alpha, "one", "model-server", Role.VIEWER)
     browser = as_(world.mia)
-    page = page_of(browser.get("/t/team_alpha/admin/members/"))
+    page = page_with_status(browser.get("/t/team_alpha/admin/members/"))
     assert "workload" in page.text
     assert PAGE not in page.links
     assert browser.get(PAGE).status_code == 403
@@ -219,7 +222,7 @@ def test_the_log_says_what_happened_in_words(world: World, alice: Client) -> Non
     refused(Api(ONE.token(again)).get("registered-models/search"), 401, "UNAUTHENTICATED")
     alice.post(f"{PAGE}{only().pk}/trust/", {"uid": again.uid})
     alice.post(f"{PAGE}{only().pk}/remove/")
-    page = page_of(alice.get("/t/team_alpha/activity/?action=identity"))
+    page = page_with_status(alice.get("/t/team_alpha/activity/?action=identity"))
     for text in (
         "alice let pods of the service account model-server@one sign in as viewer",
         f"signed in from the pod {ALPHA.name}",

@@ -133,12 +133,17 @@ def url(name: str, *args: Any, team: str = "team_alpha") -> str:
     return reverse(name, args=[team, *args])
 
 
-def page_of(response: Any, status: int = 200) -> Page:
+def page_of(response: Any) -> Page:
     """Read a response as a page without faults."""
-    assert response.status_code == status
     page = Page(response.content.decode())
     assert not page.faults
     return page
+
+
+def page_with_status(response: Any, status: int = 200) -> Page:
+    """Read a response of that status as a page without faults."""
+    assert response.status_code == status
+    return page_of(response)
 
 
 def crawl(browser: Client, start: str, *, leave: tuple[str, ...] = ()) -> dict[str, Page]:
