@@ -17,7 +17,7 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 BROWSER_PACKAGES := chromium fonts-inter fonts-dejavu-core fonts-liberation
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kubernetes lint format bench lock clean browser
+.PHONY: help run test test-kubernetes lint format bench pictures lock clean browser
 
 help: ## List what can be typed
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-17s%s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ bench: $(VENV)/test-ready ## Measure the figures of the README
 	@$(PYTHON) -m tests.benchmarks.mlflow
 	@$(PYTHON) -m tests.benchmarks.files
 	@$(PYTHON) -m tests.benchmarks.admission
+
+pictures: $(VENV)/test-ready browser ## Take the README's pictures of the demo
+	@$(PYTHON) -m tests.browser.pictures
 
 clean: ## Remove .venv and what tools left behind; your data in DATA_DIR stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
