@@ -51,7 +51,7 @@ format: $(VENV)/test-ready ## Format the code and the templates
 	@$(PYTHON) -m ruff format --quiet
 	@$(VENV)/bin/djade --target-version 5.2 $(TEMPLATES)
 
-bench: $(VENV)/test-ready ## Measure the figures of the README
+bench: $(VENV)/test-ready ## Measure the figures of docs/performance.md
 	@$(PYTHON) -m tests.benchmarks
 	@$(PYTHON) -m tests.benchmarks.mlflow
 	@$(PYTHON) -m tests.benchmarks.files

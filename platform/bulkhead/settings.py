@@ -1,6 +1,6 @@
 """Django's settings, all of them; what differs between installations comes from the environment.
 
-The README lists the variables. Secrets are also read from the file that ``NAME_FILE`` names.
+docs/operations.md lists the variables. A secret may stand in the file that ``NAME_FILE`` names.
 """
 
 import os

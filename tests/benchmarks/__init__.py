@@ -1,4 +1,4 @@
-"""The figures of the README: `make bench`.
+"""The figures of docs/performance.md: `make bench`.
 
 Or one after the other: `python -m tests.benchmarks` for the pages, `tests.benchmarks.mlflow` for
 the API beside stock MLflow's, `tests.benchmarks.files` for uploads and downloads. Measured against

@@ -1,4 +1,4 @@
-"""Measures the figures of the README and prints them as Markdown."""
+"""Measures the figures of docs/performance.md and prints them as Markdown."""
 
 import argparse
 import json

@@ -13,8 +13,8 @@ README = ROOT / "README.md"
 
 
 def readme(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Run the program of the section on MLflow, in a folder of its own."""
-    section = README.read_text().partition("## Use it from MLflow")[2].partition("\n## ")[0]
+    """Run the program of the section on a first model, in a folder of its own."""
+    section = README.read_text().partition("## Your first model")[2].partition("\n## ")[0]
     [program] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     place = folder / "readme"
     place.mkdir()
