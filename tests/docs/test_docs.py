@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 from django.apps import apps
@@ -172,6 +173,28 @@ def test_each_test_that_is_named_is_there(doc: Page) -> None:
     for code in doc.codes:
         if re.fullmatch(r"test_\w+", code):
             assert code in known_tests(), f"{doc}: {code}"
+
+
+@pytest.mark.parametrize("app", ["tenants", "models_registry"])
+def test_no_module_imports_from_a_floor_above_its_own(app: str) -> None:
+    told = page("docs/architecture.md").text.partition(f"### Floors of {app}\n")[2]
+    listed = re.split(r"^\d+\. ", told.partition("\n#")[0], flags=re.MULTILINE)[1:]
+    floors = {
+        path.removesuffix(".py").strip("/").replace("/", "."): number
+        for number, text in enumerate(listed)
+        for path in re.findall(rf"`({app}/[^`]+)`", text)
+    }
+    graph = grimp.build_graph(app, cache_dir=None)
+
+    def floor(module: str) -> int | None:
+        rooms = [name for name in floors if f"{module}.".startswith(f"{name}.")]
+        return floors[max(rooms, key=len)] if rooms else None
+
+    for module in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(module):
+            above, below = floor(module), floor(imported)
+            if above is not None and below is not None:
+                assert above <= below, f"{module} imports {imported}"
 
 
 def test_every_page_is_in_the_readmes_map() -> None:
