@@ -17,7 +17,7 @@ from tenants import audit
 from tenants.admin_site import PlatformModelAdmin, acting
 from tenants.identity import directory, tokens
 from tenants.models import AccountEvent, ApiToken, Membership, Tenant, User, WorkloadIdentity
-from tenants.sizes import LABELS, LEAST, MOST, NUMBERS, SIZES, SizeName, wrong_numbers
+from tenants.sizes import LABELS, MAX_NUMBER, MIN_NUMBERS, NUMBERS, SIZES, SizeName, wrong_numbers
 from tenants.usage import usage_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def number_field(name: str) -> str:
 
 
 def _number(name: str) -> forms.IntegerField:
-    bounds = {"min": LEAST.get(name, 1), "max": MOST}
+    bounds = {"min": MIN_NUMBERS.get(name, 1), "max": MAX_NUMBER}
     usual = {"placeholder": getattr(SIZES[SizeName.SMALL], name)}
     # The widget only offers the bounds; wrong_numbers knows them.
     return forms.IntegerField(

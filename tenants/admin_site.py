@@ -30,7 +30,7 @@ else:
 
 
 #: How many tenants stand on one page of namespaces; each costs its counts.
-PAGE = 25
+TENANTS_PER_PAGE = 25
 #: How the page about namespaces stands among the others.
 ISOLATION = {
     "name": "Isolation",
@@ -158,7 +158,9 @@ class PlatformAdminSite(AdminSite):
         found = overview.standings(Tenant.objects.all())
         asked = request.GET.get("show", "")
         show = asked if asked in (*overview.GRAVEST_FIRST, overview.PROBLEMS) else ""
-        page = Paginator(overview.chosen(found, show), PAGE).get_page(request.GET.get("page"))
+        page = Paginator(overview.chosen(found, show), TENANTS_PER_PAGE).get_page(
+            request.GET.get("page")
+        )
         context = {
             **self.each_context(request),
             "title": "Isolation",

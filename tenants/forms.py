@@ -7,7 +7,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.utils.crypto import get_random_string
 
 from tenants.identity import robots
-from tenants.identity.tokens import DAYS, NAME_LENGTH
+from tenants.identity.tokens import DEFAULT_DAYS, MAX_NAME_CHARS
 from tenants.models import ApiToken, Role
 
 THEMES = ("system", "light", "dark")
@@ -53,7 +53,7 @@ class SecretForm(VerbForm):
     days = forms.TypedChoiceField(
         label="Expires in",
         coerce=int,
-        initial=DAYS,
+        initial=DEFAULT_DAYS,
         choices=[(days, f"{days} days") for days in (30, 90, 180, 365)],
     )
     once = forms.CharField(max_length=64, initial=new_once, widget=forms.HiddenInput)
@@ -64,7 +64,7 @@ class TokenForm(SecretForm):
 
     field_order = ("name", "scope", "team", "days", "once")
     name = forms.CharField(
-        max_length=NAME_LENGTH,
+        max_length=MAX_NAME_CHARS,
         help_text="What will use it, such as “laptop”. The team that it is bound to sees it.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )

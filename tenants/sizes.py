@@ -86,8 +86,8 @@ SIZES: dict[str, Size] = {
 }
 
 #: Fewer would keep the bundle itself out: each namespace has a ConfigMap of the cluster's own.
-LEAST = {"gpus": 0, "volumes": 0, "storage": 0, "services": 0, "secrets": 0, "jobs": 0}
-MOST = 1_000_000
+MIN_NUMBERS = {"gpus": 0, "volumes": 0, "storage": 0, "services": 0, "secrets": 0, "jobs": 0}
+MAX_NUMBER = 1_000_000
 NUMBERS = tuple(field.name for field in fields(Size))
 #: The numbers in words, with their units.
 LABELS = {
@@ -135,11 +135,11 @@ def check_custom(custom: Any) -> None:
 def wrong_numbers(custom: Mapping[str, Any]) -> dict[str, str]:
     """Return what is wrong with the numbers of a custom size, by their names."""
     return {
-        name: f"Use a whole number from {LEAST.get(name, 1)} to {MOST:,}."
+        name: f"Use a whole number from {MIN_NUMBERS.get(name, 1)} to {MAX_NUMBER:,}."
         for name, value in custom.items()
         if not _fits(name, value)
     }
 
 
 def _fits(name: str, value: Any) -> bool:
-    return type(value) is int and LEAST.get(name, 1) <= value <= MOST
+    return type(value) is int and MIN_NUMBERS.get(name, 1) <= value <= MAX_NUMBER

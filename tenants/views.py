@@ -29,7 +29,7 @@ from tenants.paging import render_page
 from tenants.requests import is_here, require_get_or_post
 from tenants.team_paths import team_address
 
-THEME_AGE = 60 * 60 * 24 * 365
+THEME_COOKIE_SECONDS = 60 * 60 * 24 * 365
 
 
 @signed_in
@@ -56,7 +56,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     response.set_cookie(
         "theme",
         form.cleaned_data["theme"],
-        max_age=THEME_AGE,
+        max_age=THEME_COOKIE_SECONDS,
         samesite="Lax",
         secure=request.is_secure(),
     )
@@ -163,7 +163,7 @@ def my_tokens(request: HttpRequest, tenant: str) -> HttpResponse:
         return _tokens_page(request, form)
     asked = form.cleaned_data
 
-    def make() -> Made:
+    def make() -> NewToken:
         bound = acting_team() if asked["team"] == "this" else None
         return tokens.create_token(
             me(request),
@@ -202,7 +202,7 @@ def robots_page(request: HttpRequest, tenant: str) -> HttpResponse:
         return _robots_page(request, team, form)
     asked = form.cleaned_data
 
-    def make() -> Made:
+    def make() -> NewToken:
         robot = robots.create_robot(team, asked["name"], asked["role"], me(request))
         return robots.rotate_token(
             robot, scope=asked["scope"], days=asked["days"], actor=me(request), once=asked["once"]
@@ -252,7 +252,7 @@ def remove_robot(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     return redirect("robots", tenant)
 
 
-Made = tuple[ApiToken, str]
+NewToken = tuple[ApiToken, str]
 
 
 def _robot(name: str) -> Membership:
@@ -271,7 +271,7 @@ def _as_now(robot: Membership) -> dict[str, Any]:
 def _made(
     request: HttpRequest,
     form: VerbForm,
-    make: Callable[[], Made],
+    make: Callable[[], NewToken],
     page: Callable[..., HttpResponse],
     back: str,
 ) -> HttpResponse:

@@ -4,7 +4,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 #: Tables in which the web role may not do everything, and what it may do.
-NARROWER = {
+RESTRICTED_TABLES = {
     "django_migrations": "SELECT",
     # History is append-only.
     "tenants_auditevent": "SELECT, INSERT",
@@ -32,7 +32,7 @@ def grant_to_web_role(owner: BaseDatabaseWrapper, web: BaseDatabaseWrapper) -> N
         tables = [row[0] for row in cursor.fetchall()]
         cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))
         for table in tables:
-            rights = sql.SQL(NARROWER.get(table, "SELECT, INSERT, UPDATE, DELETE"))
+            rights = sql.SQL(RESTRICTED_TABLES.get(table, "SELECT, INSERT, UPDATE, DELETE"))
             name = sql.Identifier("public", table)
             cursor.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(name, role))
             cursor.execute(sql.SQL("GRANT {} ON {} TO {}").format(rights, name, role))

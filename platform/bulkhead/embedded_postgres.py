@@ -53,7 +53,7 @@ ROLES_SQL = Path(__file__).resolve().parent.parent / "postgres" / "roles.sql"
 #: The account that the server runs as when Bulkhead is run by root.
 ACCOUNT = "bulkhead-postgres"
 #: What the kernels allow for a socket's path: 104 bytes on macOS, 108 on Linux, with the NUL.
-LONGEST_SOCKET_PATH = 103
+MAX_SOCKET_PATH_BYTES = 103
 SOCKET_NAME = ".s.PGSQL.5432"
 #: Recovering from a crash takes as long as it takes to read what was written since a checkpoint.
 START_SECONDS = 300
@@ -499,7 +499,7 @@ def _socket_folder(home: Path) -> Path:
 
 
 def _fits(folder: Path) -> bool:
-    return len(os.fsencode(folder / SOCKET_NAME)) <= LONGEST_SOCKET_PATH
+    return len(os.fsencode(folder / SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES
 
 
 def _make_socket_folder(home: Path, account: _Account) -> Path:

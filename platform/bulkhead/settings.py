@@ -284,19 +284,19 @@ STORAGES = {
 }
 
 # How tenants' namespaces are rendered; the defaults are those of the class.
-USUAL = Installation()
+DEFAULTS = Installation()
 KUBERNETES = Installation(
-    prefix=env.text("BULKHEAD_LABEL_PREFIX", USUAL.prefix),
-    registry_namespace=env.text("BULKHEAD_NAMESPACE", USUAL.registry_namespace),
-    gateway_namespace=env.text("BULKHEAD_GATEWAY_NAMESPACE", USUAL.gateway_namespace),
-    dns_namespace=env.text("BULKHEAD_DNS_NAMESPACE", USUAL.dns_namespace),
-    registry_port=env.integer("BULKHEAD_SERVICE_PORT", USUAL.registry_port, least=1),
-    serving_port=env.integer("BULKHEAD_SERVING_PORT", USUAL.serving_port, least=1),
-    pod_security=env.text("BULKHEAD_POD_SECURITY", USUAL.pod_security),
-    binds_users=env.flag("BULKHEAD_BIND_USERS", USUAL.binds_users),
+    prefix=env.text("BULKHEAD_LABEL_PREFIX", DEFAULTS.prefix),
+    registry_namespace=env.text("BULKHEAD_NAMESPACE", DEFAULTS.registry_namespace),
+    gateway_namespace=env.text("BULKHEAD_GATEWAY_NAMESPACE", DEFAULTS.gateway_namespace),
+    dns_namespace=env.text("BULKHEAD_DNS_NAMESPACE", DEFAULTS.dns_namespace),
+    registry_port=env.integer("BULKHEAD_SERVICE_PORT", DEFAULTS.registry_port, least=1),
+    serving_port=env.integer("BULKHEAD_SERVING_PORT", DEFAULTS.serving_port, least=1),
+    pod_security=env.text("BULKHEAD_POD_SECURITY", DEFAULTS.pod_security),
+    binds_users=env.flag("BULKHEAD_BIND_USERS", DEFAULTS.binds_users),
     user_prefix=env.text("BULKHEAD_USER_PREFIX", ""),
     group_prefix=env.text("BULKHEAD_GROUP_PREFIX", ""),
-    audience=env.text("BULKHEAD_AUDIENCE", "") or USUAL.audience,
+    audience=env.text("BULKHEAD_AUDIENCE", "") or DEFAULTS.audience,
     clusters=read_clusters(env.text("BULKHEAD_CLUSTERS", "")),
 )
 

@@ -1,4 +1,8 @@
-"""The verbs on tenants, memberships and accounts; each writes its event in the same transaction."""
+"""The verbs on tenants, memberships and accounts; each writes its audit event in its transaction.
+
+Whether the ``actor`` may call a verb is the caller's question (``tenants.access``); the actor is
+written into the event, None standing for the system.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,7 +30,11 @@ def create_tenant(
     admin: User | None = None,
     actor: User | None = None,
 ) -> Tenant:
-    """Make a tenant, and ``admin`` its first admin; raises ValidationError for a bad slug."""
+    """Make a tenant, and ``admin`` its first admin.
+
+    Raises ValidationError, by field, for a slug that is malformed, reserved or taken, and for an
+    unknown size or another value that the model refuses.
+    """
     tenant = Tenant(
         slug=slug, name=name or slug, contact=contact, description=description, size=size
     )
@@ -40,9 +48,10 @@ def create_tenant(
 
 @transaction.atomic
 def add_tenant(tenant: Tenant, *, admin: User | None, actor: User | None = None) -> Tenant:
-    """Save a checked, new ``tenant`` with its group and first admin.
+    """Save a new ``tenant``, whose fields were validated, with its group and first admin.
 
-    Raises ValidationError for a size that there is not.
+    Raises ValidationError for an unknown or malformed size, and IntegrityError for a slug that was
+    taken since.
     """
     size_of(tenant.size, tenant.custom_size)
     tenant.group = Group.objects.create(name=f"tenant:{tenant.slug}")
@@ -63,9 +72,9 @@ def _size(tenant: Tenant) -> dict[str, object]:
 
 @transaction.atomic
 def update_tenant(tenant: Tenant, *, actor: User | None = None) -> Tenant:
-    """Save what was edited of ``tenant``: its name, contact, description and size.
+    """Save the edited name, contact, description and size of ``tenant``.
 
-    Raises ValidationError for a size that there is not.
+    Raises ValidationError for an unknown or malformed size.
     """
     fields = ("name", "contact", "description", "size", "custom_size")
     size_of(tenant.size, tenant.custom_size)
@@ -82,12 +91,12 @@ def update_tenant(tenant: Tenant, *, actor: User | None = None) -> Tenant:
 
 
 def suspend_tenant(tenant: Tenant, actor: User | None = None) -> None:
-    """Make the tenant read-only for its members."""
+    """Make the tenant read-only for its members; one that is suspended stays so. Raises nothing."""
     _set_status(tenant, Tenant.Status.SUSPENDED, "tenant.suspended", actor)
 
 
 def resume_tenant(tenant: Tenant, actor: User | None = None) -> None:
-    """Let the tenant's members write again."""
+    """Let the tenant's members write again; an active one stays so. Raises nothing."""
     _set_status(tenant, Tenant.Status.ACTIVE, "tenant.resumed", actor)
 
 
@@ -112,7 +121,7 @@ def add_member(
     expires_at: datetime | None = None,
     actor: User | None = None,
 ) -> Membership:
-    """Let ``user`` into ``tenant``; raises ValidationError for a robot and for a member."""
+    """Make ``user`` a member of ``tenant``; raises ValidationError for a robot and for a member."""
     if user.robot_of_id is not None:
         text = "A robot belongs to the team that made it, and to no other."
         raise ValidationError({"user": ValidationError(text, code="robot")})
@@ -128,9 +137,12 @@ def let_in(
     expires_at: datetime | None = None,
     actor: User | None = None,
 ) -> Membership:
-    """Make ``user`` a member; whoever makes a new robot of the team calls it for that."""
+    """Make ``user``, a person or a robot that was just made for the tenant, its member.
+
+    Raises ValidationError for a robot as admin and for somebody who is a member already.
+    """
     _keep_robots_below_admins(user, role)
-    # The tenant's row orders two who add the same person at the same time.
+    # Lock the tenant row, so that two requests that add the same person are serialized.
     Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     membership = Membership(
         tenant=tenant, user=user, role=role, reason=reason, expires_at=expires_at
@@ -147,9 +159,10 @@ def let_in(
 
 @transaction.atomic
 def change_role(membership: Membership, role: str, actor: User | None = None) -> None:
-    """Give a member another role; raises ValidationError for the last admin.
+    """Give a member another role.
 
-    Tokens of robots that may now do more than whoever made the token are revoked.
+    A robot's tokens are revoked if the member made them and now has a lower role than the robot.
+    Raises ValidationError for an unknown role, for a robot as admin, and for the last admin.
     """
     if role not in Role.values:
         raise ValidationError(f"“{role}” is no role; choose one of {', '.join(Role.values)}.")
@@ -167,9 +180,10 @@ def change_role(membership: Membership, role: str, actor: User | None = None) ->
 
 @transaction.atomic
 def remove_member(membership: Membership, actor: User | None = None) -> None:
-    """Put a member out, at once; raises ValidationError for the last admin.
+    """End a membership at once; a robot's account is deactivated as well.
 
-    The person's tokens for this team and those that the person made for its robots are revoked.
+    The member's tokens for this tenant and those that the member made for its robots are revoked.
+    Raises ValidationError for the last admin.
     """
     locked = _lock(membership)
     _keep_an_admin(locked)
@@ -183,9 +197,9 @@ def remove_member(membership: Membership, actor: User | None = None) -> None:
 
 
 def _retire(robot: User, actor: User | None) -> None:
-    """Close a robot's account and free its name: another robot of that name is another account.
+    """Deactivate a robot's account and rename it, so that a new robot may have the name.
 
-    A service account that signs in as the robot does so no more.
+    Its workload identity, if it has one, is deleted: the service account no longer signs in.
     """
     WorkloadIdentity.objects.filter(user=robot).delete()
     robot.username = f"{robot.username}.removed{robot.pk}"
@@ -197,7 +211,7 @@ def _retire(robot: User, actor: User | None) -> None:
 def set_active(user: User, *, active: bool, actor: User | None = None) -> None:
     """Activate or deactivate an account; a deactivated one's sessions end at the next request.
 
-    Accounts are never deleted: history names them.
+    Accounts are never deleted, since audit events refer to them. Raises nothing.
     """
     if user.is_active == active:
         return
@@ -208,13 +222,14 @@ def set_active(user: User, *, active: bool, actor: User | None = None) -> None:
 
 
 def deactivate_user(user: User, actor: User | None = None) -> None:
-    """Let the account in nowhere any more."""
+    """Deactivate an account: no session, token or membership of it works. Raises nothing."""
     set_active(user, active=False, actor=actor)
 
 
 def _lock(membership: Membership) -> Membership:
-    # The tenant's row orders two admins who remove each other at the same time. Its key stays
-    # free: a write with a token of the one who goes out asks for it last, and holds the token.
+    # Lock the tenant row, so that two admins who remove each other are serialized. FOR NO KEY
+    # UPDATE: a request with the removed member's token takes a key-share lock on the tenant last;
+    # a full lock would deadlock with it.
     Tenant.objects.select_for_update(no_key=True).get(pk=membership.tenant_id)
     return Membership.objects.select_related("tenant__group", "user").get(pk=membership.pk)
 

@@ -1,9 +1,10 @@
-"""Which pod sends a request: its projected service-account token, checked against our clusters.
+"""Which pod sends a request: its projected service-account token, verified against our clusters.
 
-The cluster signs such a token for one pod of one service account, for one audience, for an hour or
-so. It is checked here without asking the cluster: by its keys (``issuers``), at each request anew.
-The token chooses among the issuers in the settings and nothing else; no address in it is followed.
-What a genuine one opens is for the database to say (``tenants.identity.workloads``).
+The cluster signs such a token for one pod of one service account, for one audience, usually for an
+hour. Each request verifies it anew with the cluster's public keys (``signing_keys``), without a
+call to the cluster. The token chooses among the issuers in the settings and nothing else; no
+address in it is followed. What a genuine token opens, ``tenants.identity.workloads`` asks the
+database.
 """
 
 import base64
@@ -21,30 +22,31 @@ from django.conf import settings
 
 from tenants.clusters import Cluster
 from tenants.dns import is_label, is_subdomain
-from tenants.identity.signing_keys import Key, keys_of
+from tenants.identity.signing_keys import SigningKey, keys_of
 from tenants.isolation.credentials import BadToken, WorkloadCredential
 
 logger = logging.getLogger("bulkhead.identity")
 
-MOST_CHARACTERS = 16 * 1024
-#: How far the clusters' clocks may be off, in seconds.
-LEEWAY = 60
-#: A token that lives longer is no better than a secret that somebody stored.
-MOST_SECONDS = 24 * 60 * 60
-#: The same reason is logged this often.
-SECONDS_OF_SILENCE = 60
-#: How the ids begin by which the log calls pods' tokens; the rest is of the token's digest.
-TOKEN_ID = "k8s_"  # noqa: S105 - no secret
+MAX_TOKEN_CHARS = 16 * 1024
+#: At most this many seconds may a cluster's clock differ from ours.
+LEEWAY_SECONDS = 60
+#: A token with a longer lifetime is refused: it is as good to steal as a stored secret.
+MAX_LIFETIME_SECONDS = 24 * 60 * 60
+#: Minimum seconds between two log lines with the same reason.
+LOG_INTERVAL_SECONDS = 60
+#: The audit log names a pod's token by this prefix and the beginning of the token's digest.
+TOKEN_ID_PREFIX = "k8s_"  # noqa: S105 - no secret
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 UID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
-#: Kubernetes writes no other header. One more could ask for a key, or another way to check.
-HEADER = {"alg", "kid", "typ"}
-REQUIRED = ["iss", "aud", "sub", "exp", "nbf", "iat"]
+#: The only header fields that Kubernetes writes. Others are refused: ``jwk``, ``jku`` or ``x5u``
+#: would bring a key along, ``crit`` another way to verify.
+HEADER_FIELDS = {"alg", "kid", "typ"}
+REQUIRED_CLAIMS = ["iss", "aud", "sub", "exp", "nbf", "iat"]
 
 
-class _Refusal(Exception):
-    """Why a token is refused; for the log, so it repeats nothing that the token says."""
+class _Rejected(Exception):
+    """The token is refused; the message is for the log, so it quotes nothing from the token."""
 
     def __init__(self, reason: str, cluster: Cluster | None = None) -> None:
         self.cluster = cluster.name if cluster else ""
@@ -52,39 +54,40 @@ class _Refusal(Exception):
 
 
 def verify(token: str, team: str = "") -> WorkloadCredential:
-    """Return the pod that the token was made for, and the team that the request names.
+    """Return the pod that the token was issued to, with the team that the request names.
 
-    Raises BadToken for whatever is no such token of a cluster of ours, with the reason in the log
-    only, and KeysUnavailable where nobody can tell.
+    Raises BadToken for anything but a valid token of one of our clusters (the reason is in the log
+    only), and KeysUnavailable if the cluster's keys cannot be read.
     """
     try:
         return replace(_verified(token), team=team)
-    except _Refusal as refusal:
-        say(str(refusal), refusal.cluster)
+    except _Rejected as refusal:
+        log_refusal(str(refusal), refusal.cluster)
         raise BadToken from None
 
 
-_said: dict[tuple[str, str], float] = {}
+_logged_at: dict[tuple[str, str], float] = {}
 
 
-def say(reason: str, cluster: str = "") -> None:
-    """Log why a token is refused, each reason once in a while: anybody can send tokens.
+def log_refusal(reason: str, cluster: str = "") -> None:
+    """Log why a token is refused, at most once per LOG_INTERVAL_SECONDS for the same reason.
 
-    The reason is one of few and tells of no token and no team; ``cluster`` is whose the token
-    claims to be.
+    Anybody can send tokens, so they must not fill the log. ``reason`` is one of a fixed set and
+    quotes neither token nor team; ``cluster`` is the one whose issuer the token names.
     """
     what, now = (cluster, reason), time.monotonic()
-    if now - _said.get(what, float("-inf")) < SECONDS_OF_SILENCE:
+    if now - _logged_at.get(what, float("-inf")) < LOG_INTERVAL_SECONDS:
         return
-    _said[what] = now
-    # What names one of our clusters, an operator wants to know of; the rest is anybody's junk.
+    _logged_at[what] = now
+    # A token that claims one of our clusters may be a misconfiguration: warn. Anything else is
+    # noise: info.
     level = logging.WARNING if cluster else logging.INFO
     logger.log(level, "A pod's token is refused (cluster %s): %s", cluster or "none", reason)
 
 
 def _verified(token: str) -> WorkloadCredential:
-    if len(token) > MOST_CHARACTERS or not TOKEN.fullmatch(token):
-        raise _Refusal("it has not the form of one")
+    if len(token) > MAX_TOKEN_CHARS or not TOKEN.fullmatch(token):
+        raise _Rejected("it has not the form of one")
     signed, _, _ = token.rpartition(".")
     header, claims = (_json(part) for part in signed.split("."))
     cluster = _cluster(claims.get("iss"))
@@ -96,37 +99,40 @@ def _verified(token: str) -> WorkloadCredential:
             algorithms=key.algorithms,
             issuer=cluster.issuer,
             audience=settings.KUBERNETES.audience,
-            leeway=LEEWAY,
-            options={"require": REQUIRED},
+            leeway=LEEWAY_SECONDS,
+            options={"require": REQUIRED_CLAIMS},
         )
     except jwt.PyJWTError as error:
-        raise _Refusal(type(error).__name__, cluster) from None
+        raise _Rejected(type(error).__name__, cluster) from None
     try:
         return _pod(cluster, claims, hashlib.sha256(signed.encode()))
     except (KeyError, TypeError, OverflowError):
-        raise _Refusal("its claims are not those of a pod's token", cluster) from None
+        raise _Rejected("its claims are not those of a pod's token", cluster) from None
 
 
 def _json(part: str) -> dict[str, Any]:
-    """Read a part of a token; one that two readers could take for two things is refused."""
+    """Return a part of a token as an object; raises _Rejected.
+
+    Repeated keys and NaN are refused, since two JSON parsers may read them differently.
+    """
     try:
         text = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode()
-        read = json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_number)
+        read = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
-        raise _Refusal("a part of it cannot be read") from None
+        raise _Rejected("a part of it cannot be read") from None
     if not isinstance(read, dict):
-        raise _Refusal("a part of it is no object")
+        raise _Rejected("a part of it is no object")
     return read
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError
     return found
 
 
-def _no_number(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError
 
 
@@ -135,31 +141,35 @@ def _cluster(issuer: object) -> Cluster:
         if cluster.issuer and cluster.issuer == issuer:
             found: Cluster = cluster
             return found
-    raise _Refusal("no cluster of ours has issued it")
+    raise _Rejected("no cluster of ours has issued it")
 
 
-def _key(header: dict[str, Any], cluster: Cluster) -> Key:
-    if not set(header) <= HEADER or header.get("typ", "JWT") != "JWT":
-        raise _Refusal("its header has what Kubernetes does not write", cluster)
+def _key(header: dict[str, Any], cluster: Cluster) -> SigningKey:
+    if not set(header) <= HEADER_FIELDS or header.get("typ", "JWT") != "JWT":
+        raise _Rejected("its header has what Kubernetes does not write", cluster)
     kid = header.get("kid")
     if not isinstance(kid, str) or not isinstance(header.get("alg"), str):
-        raise _Refusal("it names no key or no algorithm", cluster)
+        raise _Rejected("it names no key or no algorithm", cluster)
     key = keys_of(cluster).find(kid)
     if key is None:
-        raise _Refusal("the cluster has no such key", cluster)
+        raise _Rejected("the cluster has no such key", cluster)
     if header["alg"] not in key.algorithms:
-        raise _Refusal("its algorithm is not the key's", cluster)
+        raise _Rejected("its algorithm is not the key's", cluster)
     return key
 
 
 def _pod(cluster: Cluster, claims: dict[str, Any], digest: Any) -> WorkloadCredential:
-    """Return the pod; raises KeyError and TypeError where claims are missing or of another type."""
-    # For us alone: whoever else a token is for could sign in here with it.
+    """Return the pod that verified claims name.
+
+    Raises KeyError and TypeError if claims are missing or of another type, and _Rejected if their
+    values are none that we accept.
+    """
+    # Our audience alone: with a second one, that other service could sign in here as the pod.
     if claims["aud"] not in (settings.KUBERNETES.audience, [settings.KUBERNETES.audience]):
-        raise _Refusal("it is for others too", cluster)
+        raise _Rejected("it is for others too", cluster)
     issued, _, expires = (_moment(claims[name]) for name in ("iat", "nbf", "exp"))
-    if not 0 < expires - issued <= MOST_SECONDS:
-        raise _Refusal(f"it lives longer than {MOST_SECONDS} seconds", cluster)
+    if not 0 < expires - issued <= MAX_LIFETIME_SECONDS:
+        raise _Rejected(f"it lives longer than {MAX_LIFETIME_SECONDS} seconds", cluster)
     bound = claims["kubernetes.io"]
     namespace, account, pod = bound["namespace"], bound["serviceaccount"], bound["pod"]
     if not (
@@ -169,9 +179,9 @@ def _pod(cluster: Cluster, claims: dict[str, Any], digest: Any) -> WorkloadCrede
         and UID.fullmatch(account["uid"])
         and UID.fullmatch(pod["uid"])
     ):
-        raise _Refusal("its names are none that Kubernetes takes", cluster)
+        raise _Rejected("its names are none that Kubernetes takes", cluster)
     if claims["sub"] != f"system:serviceaccount:{namespace}:{account['name']}":
-        raise _Refusal("its subject is not its service account", cluster)
+        raise _Rejected("its subject is not its service account", cluster)
     name = claims.get("jti")
     return WorkloadCredential(
         cluster=cluster.name,
@@ -181,13 +191,13 @@ def _pod(cluster: Cluster, claims: dict[str, Any], digest: Any) -> WorkloadCrede
         pod=pod["name"],
         pod_uid=pod["uid"],
         digest=digest.digest(),
-        token_id=f"{TOKEN_ID}{digest.hexdigest()[:8]}",
+        token_id=f"{TOKEN_ID_PREFIX}{digest.hexdigest()[:8]}",
         token_name=name if isinstance(name, str) and UID.fullmatch(name) else "",
         expires_at=datetime.fromtimestamp(expires, UTC),
     )
 
 
 def _moment(value: object) -> int:
-    if type(value) is not int:  # no text, and no bool, which is an int
+    if type(value) is not int:  # a bool is an int as well
         raise TypeError
     return value

@@ -16,16 +16,16 @@ from tenants.models import (
     User,
 )
 
-#: A robot that manages members could make itself friends.
+#: Not admin: a robot that manages members could let in other accounts.
 ROLES = (Role.VIEWER, Role.CONTRIBUTOR, Role.MAINTAINER)
-MOST_ROBOTS = 50
+MAX_ROBOTS = 50
 
 
 def robots_of(tenant: Tenant) -> MembershipQuerySet:
-    """Return the memberships of the team's robots, by name, each with its living tokens.
+    """Return the memberships of the team's robots, by name, each with its valid tokens.
 
-    The robots that pods sign in as hold no token and are left out: see
-    ``tenants.identity.workloads``.
+    The robots of workload identities are left out: pods sign in as them, without a token of ours
+    (``tenants.identity.workloads``).
     """
     living = ApiToken.objects.living().select_related("created_by")
     robots = Membership.objects.filter(tenant=tenant, user__robot_of=tenant, user__identity=None)
@@ -65,14 +65,14 @@ def create_robot(tenant: Tenant, name: str, role: str, actor: User | None = None
         errors["role"] = f"A robot is {', '.join(ROLES[:-1])} or {ROLES[-1]}."
     if errors:
         raise ValidationError(errors)
-    # The tenant's row orders two who make a robot of the same name at the same time.
+    # Lock the tenant row, so that two requests for the same name are serialized.
     Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     tokens.check_maker(tenant, role, actor)
     robot = User(username=user_name(tenant, name), robot_of=tenant)
     if User.objects.filter(username=robot.username).exists():
         raise ValidationError({"name": f"This team has a robot “{name}” already."})
-    if robots_of(tenant).count() >= MOST_ROBOTS:
-        raise ValidationError(f"There are {MOST_ROBOTS} robots already; remove one first.")
+    if robots_of(tenant).count() >= MAX_ROBOTS:
+        raise ValidationError(f"There are {MAX_ROBOTS} robots already; remove one first.")
     robot.set_unusable_password()
     robot.save(force_insert=True)
     directory.let_in(tenant, robot, role, actor=actor)
@@ -83,7 +83,7 @@ def create_robot(tenant: Tenant, name: str, role: str, actor: User | None = None
 def rotate_token(
     robot: User, *, scope: str, days: int, actor: User | None = None, once: str = ""
 ) -> tuple[ApiToken, str]:
-    """Give the robot a new token and end those that it had; raises what ``create_token`` does."""
+    """Give the robot a new token and revoke the others; raises what ``create_token`` does."""
     token, secret = tokens.create_token(
         robot, robot.robot_name, scope=scope, days=days, actor=actor, once=once
     )
@@ -92,5 +92,8 @@ def rotate_token(
 
 
 def remove_robot(robot: Membership, actor: User | None = None) -> None:
-    """Close the robot's account and end its tokens; its name is free, for another robot."""
+    """Deactivate the robot's account and revoke its tokens; another robot may take its name.
+
+    Raises nothing: a robot is never a team's last admin.
+    """
     directory.remove_member(robot, actor)

@@ -19,7 +19,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return False
 
     def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
-        """Turn a robot away, whatever it knows; it has tokens."""
+        """Refuse a robot even with the right password: it uses tokens."""
         if user.robot_of_id is not None:
             answer: HttpResponse = self.respond_user_inactive(request, user)
             return answer
@@ -27,7 +27,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return found
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
-        """Count failures by account and address: nobody can lock out an account from elsewhere."""
+        """Count failures by account and address, so that nobody locks out another's account."""
         key: str = super()._get_login_attempts_cache_key(request, **credentials)
         return f"{key}:{self.get_client_ip(request)}"
 
@@ -47,5 +47,5 @@ def record_sign_out(user: User | None, **kwargs: Any) -> None:
 
 @receiver(user_login_failed)
 def record_failed_sign_in(**kwargs: Any) -> None:
-    """Write that a sign-in failed; not what was typed: it may be a password."""
+    """Write that a sign-in failed, without the user name: people type passwords there."""
     audit.record_account("sign_in_failed", None)

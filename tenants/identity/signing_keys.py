@@ -1,8 +1,8 @@
-"""The public keys with which clusters sign their pods' tokens: read, kept for a while, read again.
+"""The public keys (JWKS) with which clusters sign their pods' tokens, cached in each process.
 
-Where a cluster's keys are, the settings say, never a token. They come from an address, over https
-or from this very machine, or from a file. What could not be read is in the log; what tokens then
-get is for ``Keys.find`` to say.
+The settings say where a cluster's keys are; nothing in a token does. They come from an address
+(over https, or over http from this machine) or from a file. A failed reading is logged;
+``Keys.find`` says how long the keys that were read before serve on.
 """
 
 import json
@@ -29,7 +29,8 @@ logger = logging.getLogger("bulkhead.identity")
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-#: What each kind of key may sign with; nothing here is symmetric.
+#: The algorithms that each type of key may sign with. None is symmetric: a token that names HS256
+#: could be signed by anybody, with the public key as the secret.
 RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("RSA", ""): RSA,
@@ -38,22 +39,23 @@ ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("EC", "P-521"): ("ES512",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-LEAST_RSA_BITS = 2048
+MIN_RSA_BITS = 2048
 
-#: Keys that were read this long ago are read again, so one that was taken away is out by then.
-FRESH = 5 * 60
-#: Between two readings at least this long passes, whatever tokens come.
-PAUSE = 30
-#: Where they cannot be read, the old ones serve this long.
-KEPT = 60 * 60
-#: How long a request waits while another one reads the keys.
-PATIENCE = 5
-#: A file costs little to look at.
-FRESH_FILE = PAUSE_FILE = 1
+#: Cached keys are read again after this many seconds; a key that was withdrawn ends by then.
+REFRESH_SECONDS = 5 * 60
+#: Minimum seconds between two readings, however many unknown key ids tokens name.
+MIN_READ_INTERVAL_SECONDS = 30
+#: While readings fail, keys are used for at most this many seconds after they were read.
+MAX_AGE_SECONDS = 60 * 60
+#: Seconds that a request waits at most while another thread reads the keys.
+MAX_WAIT_SECONDS = 5
+#: Both intervals for keys in a file: one stat call tells whether it has changed.
+FILE_REFRESH_SECONDS = 1
 
+#: Seconds after which a fetch is given up, however the answer trickles in.
 ANSWER_SECONDS = 5
-MOST_BYTES = 1024 * 1024
-MOST_KEYS = 100
+MAX_JWKS_BYTES = 1024 * 1024
+MAX_KEYS = 100
 
 
 class KeysUnavailable(Refusal):
@@ -63,38 +65,38 @@ class KeysUnavailable(Refusal):
     text = "The keys that this token is signed with cannot be read now; try again."
 
 
-class _Unreadable(Exception):
-    """What is there are no keys; for the log."""
+class _BadKeys(Exception):
+    """There is no usable JWKS at the configured place; the message is for the log."""
 
 
-#: Why keys cannot be read.
-FAILURES = (_Unreadable, OSError, ValueError, RecursionError, urllib3.exceptions.HTTPError)
+#: Every error that reading and parsing a JWKS may raise.
+READ_ERRORS = (_BadKeys, OSError, ValueError, RecursionError, urllib3.exceptions.HTTPError)
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A public key and the algorithms that it may have signed with."""
+class SigningKey:
+    """A public key, and the algorithms that its signatures may name."""
 
     public: PublicKey
     algorithms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """The keys by their ids, when they were read, and what tells their file from a changed one."""
+class _CachedKeys:
+    """The keys by id and when they were read; ``file_version`` is the file's time, size, inode."""
 
-    keys: Mapping[str, Key]
+    keys: Mapping[str, SigningKey]
     read_at: float
-    mark: object = None
+    file_version: object = None
 
 
 @dataclass(eq=False)
 class Keys:
-    """The keys of one cluster, for all threads of a process; ``clock`` counts seconds."""
+    """The cached keys of one cluster, shared by a process's threads; ``clock`` returns seconds."""
 
     cluster: Cluster
     clock: Callable[[], float] = time.monotonic
-    _held: _Held | None = field(default=None, init=False)
+    _cached: _CachedKeys | None = field(default=None, init=False)
     _tried_at: float = field(default=float("-inf"), init=False)
     _failed: bool = field(default=False, init=False)
     _reading: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -104,69 +106,74 @@ class Keys:
     def _is_file(self) -> bool:
         return "://" not in self.cluster.keys
 
-    def find(self, kid: str) -> Key | None:
+    def find(self, kid: str) -> SigningKey | None:
         """Return the key of that id, None where the issuer has none; raises KeysUnavailable.
 
-        Keys are read again after FRESH seconds, and for an unknown id, but not before PAUSE ones
-        have passed. One thread reads. The others wait for it only where they need what it reads,
-        no longer than PATIENCE, and not at all where the last reading failed: whoever sends tokens
-        with made-up keys must not keep all threads waiting for an issuer that is down.
+        Keys are read again after REFRESH_SECONDS, and at once for an unknown id, but never twice
+        within MIN_READ_INTERVAL_SECONDS. One thread reads. Another waits for it, MAX_WAIT_SECONDS
+        at most, only if the cache has no usable key for it, and not at all if the last reading
+        failed: tokens with made-up key ids must not block every thread while an issuer is down.
         """
-        if self._is_due(kid) and self._reading.acquire(timeout=self._patience(kid)):
+        if self._is_due(kid) and self._reading.acquire(timeout=self._wait_seconds(kid)):
             try:
                 if self._is_due(kid):  # or somebody has read them meanwhile
                     self._read()
             finally:
                 self._reading.release()
-        held = self._held
-        if held is None or self.clock() - held.read_at > KEPT:
+        cached = self._cached
+        if cached is None or self.clock() - cached.read_at > MAX_AGE_SECONDS:
             raise KeysUnavailable
-        return held.keys.get(kid)
+        return cached.keys.get(kid)
 
     def _is_due(self, kid: str) -> bool:
-        held, now = self._held, self.clock()
-        fresh, pause = (FRESH_FILE, PAUSE_FILE) if self._is_file else (FRESH, PAUSE)
-        if now - self._tried_at < pause:
+        cached, now = self._cached, self.clock()
+        interval = FILE_REFRESH_SECONDS if self._is_file else MIN_READ_INTERVAL_SECONDS
+        if now - self._tried_at < interval:
             return False
-        return held is None or now - held.read_at >= fresh or kid not in held.keys
+        refresh = FILE_REFRESH_SECONDS if self._is_file else REFRESH_SECONDS
+        return cached is None or now - cached.read_at >= refresh or kid not in cached.keys
 
-    def _patience(self, kid: str) -> float:
-        """Return 0 where the keys that are there will do: they are old by little, or all we get."""
-        held = self._held
+    def _wait_seconds(self, kid: str) -> float:
+        """Return the seconds to wait for another thread: 0 where the cached keys will do."""
+        cached = self._cached
         if self._failed:
             return 0
-        if held is None or kid not in held.keys:
-            return PATIENCE
-        return 0 if self.clock() - held.read_at < FRESH + PAUSE else PATIENCE
+        if cached is None or kid not in cached.keys:
+            return MAX_WAIT_SECONDS
+        is_recent = self.clock() - cached.read_at < REFRESH_SECONDS + MIN_READ_INTERVAL_SECONDS
+        return 0 if is_recent else MAX_WAIT_SECONDS
 
     def _read(self) -> None:
         try:
-            self._held = self._from_file() if self._is_file else self._from_address()
+            self._cached = self._from_file() if self._is_file else self._from_address()
             self._failed = False
-        except FAILURES as error:
+        except READ_ERRORS as error:
             self._failed = True
             reason = _reason(error)
             logger.error("The keys of the cluster %s cannot be read: %s", self.cluster.name, reason)
         finally:
             self._tried_at = self.clock()
 
-    def _from_file(self) -> _Held:
-        path, held = Path(self.cluster.keys), self._held
+    def _from_file(self) -> _CachedKeys:
+        path, cached = Path(self.cluster.keys), self._cached
         found = path.stat()
-        mark = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if held is not None and held.mark == mark:
-            return _Held(held.keys, self.clock(), mark)
+        file_version = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if cached is not None and cached.file_version == file_version:
+            return _CachedKeys(cached.keys, self.clock(), file_version)
         with path.open("rb") as file:
-            return _Held(parse(file.read(MOST_BYTES + 1)), self.clock(), mark)
+            return _CachedKeys(parse(file.read(MAX_JWKS_BYTES + 1)), self.clock(), file_version)
 
-    def _from_address(self) -> _Held:
-        """Return the keys that come in time; an answer that never ends keeps no request waiting."""
+    def _from_address(self) -> _CachedKeys:
+        """Fetch the keys in a thread of their own, so that an endless answer blocks no request.
+
+        Raises _BadKeys.
+        """
         if self._fetching is not None and self._fetching.is_alive():
-            raise _Unreadable("an earlier answer has not ended")
+            raise _BadKeys("an earlier answer has not ended")
         asked_at, self._fetching = self.clock(), _Fetching(self.cluster)
         self._fetching.start()
         self._fetching.join(ANSWER_SECONDS)
-        return _Held(parse(self._fetching.content()), asked_at)
+        return _CachedKeys(parse(self._fetching.content()), asked_at)
 
 
 _known: dict[Cluster, Keys] = {}
@@ -177,43 +184,44 @@ def keys_of(cluster: Cluster) -> Keys:
     return _known.get(cluster) or _known.setdefault(cluster, Keys(cluster))
 
 
-def parse(content: bytes) -> dict[str, Key]:
-    """Return the keys of a JWKS that may check signatures, by id; raises ValueError.
+def parse(content: bytes) -> dict[str, SigningKey]:
+    """Return a JWKS's keys that can verify signatures, by id.
 
-    Left out is what is of no use to that: keys without an id, for encryption, symmetric, private or
-    short ones, and two that claim the same id.
+    Left out are keys without an id, keys for encryption, symmetric, private and short ones, and
+    all that share an id. Raises ValueError for what is no JSON, and _BadKeys for what is no JWKS or
+    has no such key.
     """
-    if len(content) > MOST_BYTES:
-        raise _Unreadable("they are too large")
+    if len(content) > MAX_JWKS_BYTES:
+        raise _BadKeys("they are too large")
     listed = json.loads(content)
     listed = listed.get("keys") if isinstance(listed, dict) else None
-    if not isinstance(listed, list) or len(listed) > MOST_KEYS:
-        raise _Unreadable("this is no JWKS")
-    found: dict[str, Key] = {}
-    twice = _twice(entry.get("kid") for entry in listed if isinstance(entry, dict))
+    if not isinstance(listed, list) or len(listed) > MAX_KEYS:
+        raise _BadKeys("this is no JWKS")
+    found: dict[str, SigningKey] = {}
+    repeated = _repeated(entry.get("kid") for entry in listed if isinstance(entry, dict))
     for entry in listed:
         key = _key(entry) if isinstance(entry, dict) else None
-        if key is not None and entry["kid"] not in twice:
+        if key is not None and entry["kid"] not in repeated:
             found[entry["kid"]] = key
     if not found:
-        raise _Unreadable("no key is among them that can check a signature")
+        raise _BadKeys("no key is among them that can check a signature")
     return found
 
 
-def _twice(ids: Iterable[object]) -> set[object]:
-    seen, twice = set[object](), set[object]()
+def _repeated(ids: Iterable[object]) -> set[object]:
+    seen, repeated = set[object](), set[object]()
     for kid in ids:
         if isinstance(kid, str):
-            (twice if kid in seen else seen).add(kid)
-    return twice
+            (repeated if kid in seen else seen).add(kid)
+    return repeated
 
 
-def _key(entry: dict[str, Any]) -> Key | None:
+def _key(entry: dict[str, Any]) -> SigningKey | None:
     kind = (entry.get("kty"), entry.get("crv", ""))
     fit = ALGORITHMS.get(kind) if all(isinstance(part, str) for part in kind) else None  # type: ignore[arg-type]  # both are text
-    said = entry.get("alg", "")
-    if fit is not None and said:
-        fit = (said,) if said in fit else None
+    algorithm = entry.get("alg", "")
+    if fit is not None and algorithm:
+        fit = (algorithm,) if algorithm in fit else None
     operations = entry.get("key_ops", ["verify"])
     if (
         fit is None
@@ -227,13 +235,16 @@ def _key(entry: dict[str, Any]) -> Key | None:
         public = jwt.PyJWK(entry, fit[0]).key
     except (jwt.PyJWTError, TypeError, ValueError):
         return None
-    if isinstance(public, RSAPublicKey) and public.key_size < LEAST_RSA_BITS:
+    if isinstance(public, RSAPublicKey) and public.key_size < MIN_RSA_BITS:
         return None
-    return Key(public, fit)
+    return SigningKey(public, fit)
 
 
 class _Fetching(threading.Thread):
-    """A thread that fetches a cluster's keys: each wait for a byte has a bound, all have none."""
+    """A thread that fetches a cluster's keys.
+
+    urllib3 bounds the wait for each byte, but not for the whole answer; the caller stops waiting.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(daemon=True)
@@ -243,24 +254,24 @@ class _Fetching(threading.Thread):
     def run(self) -> None:
         try:
             self._content = _fetched(self._cluster)
-        except FAILURES as error:
+        except READ_ERRORS as error:
             self._wrong = _reason(error)
 
     def content(self) -> bytes:
-        """Return what came; raises _Unreadable where nothing did, or not yet."""
+        """Return the answer's body; raises _BadKeys if the fetch failed or has not ended."""
         if self.is_alive():
             raise _too_late()
         if self._wrong:
-            raise _Unreadable(self._wrong)
+            raise _BadKeys(self._wrong)
         return self._content
 
 
-def _too_late() -> _Unreadable:
-    return _Unreadable(f"they do not come within {ANSWER_SECONDS} seconds")
+def _too_late() -> _BadKeys:
+    return _BadKeys(f"they do not come within {ANSWER_SECONDS} seconds")
 
 
 def _fetched(cluster: Cluster) -> bytes:
-    """Return what is at the address of the cluster's keys; raises whatever goes wrong."""
+    """Return the body at the address of the cluster's keys; raises one of READ_ERRORS."""
     _check_address(cluster.keys)
     headers = {"Accept": "application/jwk-set+json, application/json", "User-Agent": "bulkhead"}
     if cluster.token:
@@ -282,12 +293,12 @@ def _fetched(cluster: Cluster) -> bytes:
         ) as answer,
     ):
         if answer.status != 200:
-            raise _Unreadable(f"the answer's status is {answer.status}")
+            raise _BadKeys(f"the answer's status is {answer.status}")
         content = b""
         while piece := answer.read1(64 * 1024, decode_content=False):
             content += piece
-            if len(content) > MOST_BYTES:
-                raise _Unreadable("they are too large")
+            if len(content) > MAX_JWKS_BYTES:
+                raise _BadKeys("they are too large")
             if time.monotonic() > ends:
                 raise _too_late()
         return content
@@ -297,12 +308,12 @@ def _check_address(address: str) -> None:
     parts = urlsplit(address)
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not safe or not parts.hostname or parts.username is not None:
-        raise _Unreadable("their address is not https, or holds a user name")
+        raise _BadKeys("their address is not https, or holds a user name")
 
 
 def _reason(error: Exception) -> str:
-    """Return what is wrong, for the log: what the other side sent is not repeated."""
-    if isinstance(error, _Unreadable | OSError):
+    """Return the error as the log may say it: without anything that the issuer sent."""
+    if isinstance(error, _BadKeys | OSError):
         return str(error)
     cause = error.__cause__ or error
     return f"{type(error).__name__}, {type(cause).__name__}"

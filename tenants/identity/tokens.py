@@ -1,8 +1,8 @@
-"""Tokens for the API: how one is made, how it ends, and how one in a request is looked at.
+"""Tokens for the API: how one is made and revoked, and what a request's token is looked up by.
 
 A token is ``bhr_`` (it reads) or ``bhw_`` (it also writes), eight clear characters by which its
-row is found, and forty secret ones. Kept is an HMAC of the whole: fast to compute for each request,
-and useless to whoever reads the table without the key.
+row is found, and forty secret ones. The table has an HMAC of the whole: fast enough for each
+request, and useless without the key to whoever reads the table.
 """
 
 import hashlib
@@ -26,20 +26,20 @@ from tenants.isolation.credentials import Credential
 from tenants.isolation.scope import tenant_scope
 from tenants.models import ApiToken, Membership, Role, Tenant, User, WorkloadIdentity
 
-KINDS = {ApiToken.Scope.READ: "bhr_", ApiToken.Scope.WRITE: "bhw_"}
-CLEAR, SECRET = 8, 40
-PREFIX_LENGTH = len("bhr_") + CLEAR
+KIND_PREFIXES = {ApiToken.Scope.READ: "bhr_", ApiToken.Scope.WRITE: "bhw_"}
+CLEAR_CHARS, SECRET_CHARS = 8, 40
+PREFIX_CHARS = len("bhr_") + CLEAR_CHARS
 ALPHABET = string.ascii_letters + string.digits
-TOKEN = re.compile(rf"bh[rw]_[0-9A-Za-z]{{{CLEAR + SECRET}}}", re.ASCII)
+TOKEN = re.compile(rf"bh[rw]_[0-9A-Za-z]{{{CLEAR_CHARS + SECRET_CHARS}}}", re.ASCII)
 
-NAME_LENGTH = 100
-DAYS, MOST_DAYS = 90, 365
-#: How many living tokens one person or robot may have.
-MOST_TOKENS = 50
+MAX_NAME_CHARS = 100
+DEFAULT_DAYS, MAX_DAYS = 90, 365
+#: At most this many tokens that are neither revoked nor expired per person or robot.
+MAX_TOKENS = 50
 
 
 class AlreadyMade(Exception):
-    """The form was sent before: its token is there, and its secret is not shown again."""
+    """The same form was sent before and made its token; the secret is never shown again."""
 
 
 @transaction.atomic
@@ -49,7 +49,7 @@ def create_token(
     *,
     scope: str,
     tenant: Tenant | None = None,
-    days: int = DAYS,
+    days: int = DEFAULT_DAYS,
     actor: User | None = None,
     once: str = "",
 ) -> tuple[ApiToken, str]:
@@ -64,22 +64,23 @@ def create_token(
     _check(name, scope, days)
     tenant = user.robot_of or tenant
     if tenant is not None:
-        # Whoever is put out at the same time must not keep a token that a return would revive.
+        # Lock the tenant row, as removing a member does: otherwise a person who is removed at the
+        # same time could keep a token, which would work again after a return.
         Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     _check_holder(user, tenant, actor)
-    User.objects.select_for_update(no_key=True).get(pk=user.pk)  # two forms sent at once
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)  # or two requests pass MAX_TOKENS
     pk = _once(user, once) if once else uuid.uuid4()
     if ApiToken.objects.filter(pk=pk).exists():
         raise AlreadyMade
-    if ApiToken.objects.living().filter(user=user).count() >= MOST_TOKENS:
-        raise ValidationError(f"There are {MOST_TOKENS} tokens already; revoke one first.")
+    if ApiToken.objects.living().filter(user=user).count() >= MAX_TOKENS:
+        raise ValidationError(f"There are {MAX_TOKENS} tokens already; revoke one first.")
     secret = new_secret(scope)
     token = ApiToken.objects.create(
         id=pk,
         user=user,
         tenant=tenant,
         name=name,
-        prefix=secret[:PREFIX_LENGTH],
+        prefix=secret[:PREFIX_CHARS],
         digest=digest(secret),
         scope=scope,
         created_by=actor,
@@ -91,7 +92,7 @@ def create_token(
 
 @transaction.atomic
 def revoke_token(token: ApiToken, actor: User | None = None) -> None:
-    """End a token at once and for good; one that was revoked stays as it is."""
+    """Revoke a token, at once and for good; one that is revoked keeps its time. Raises nothing."""
     locked = ApiToken.objects.select_for_update().filter(pk=token.pk, revoked_at=None)
     _revoke(locked, actor)
     token.refresh_from_db(fields=["revoked_at"])
@@ -99,23 +100,24 @@ def revoke_token(token: ApiToken, actor: User | None = None) -> None:
 
 @transaction.atomic
 def revoke_others(token: ApiToken, actor: User | None = None) -> None:
-    """End all other tokens of the one that has ``token``."""
+    """Revoke every other token of the token's holder. Raises nothing."""
     others = ApiToken.objects.living().filter(user=token.user).exclude(pk=token.pk)
     _revoke(others.select_for_update(), actor)
 
 
 @transaction.atomic
 def revoke_bound(user: User, tenant: Tenant, actor: User | None = None) -> None:
-    """End the tokens of ``user`` that open ``tenant`` alone."""
+    """Revoke the tokens of ``user`` that open ``tenant`` alone. Raises nothing."""
     bound = ApiToken.objects.living().filter(user=user, tenant=tenant)
     _revoke(bound.select_for_update(), actor)
 
 
 @transaction.atomic
 def revoke_beyond_makers(tenant: Tenant, actor: User | None = None) -> None:
-    """End each token of the team's robots whose maker is out, or may do less than the robot.
+    """Revoke each token of the team's robots whose maker has left or has a lower role now.
 
-    Whoever made it has seen the secret, and would act through it.
+    The maker has seen the secret, and could do with it what the maker's own role no longer allows.
+    Raises nothing.
     """
     made = ApiToken.objects.living().filter(tenant=tenant, user__robot_of=tenant)
     made = made.exclude(created_by=None)
@@ -147,12 +149,12 @@ def check_maker(tenant: Tenant, role: str, actor: User | None) -> None:
 
 def _check(name: str, scope: str, days: int) -> None:
     errors = {}
-    if not name or len(name) > NAME_LENGTH or not name.isprintable():
-        errors["name"] = f"Use 1 to {NAME_LENGTH} characters, all of them visible."
+    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
+        errors["name"] = f"Use 1 to {MAX_NAME_CHARS} characters, all of them visible."
     if scope not in ApiToken.Scope.values:
         errors["scope"] = "The scope is read or write."
-    if not 1 <= days <= MOST_DAYS:
-        errors["days"] = f"A token lives for 1 to {MOST_DAYS} days."
+    if not 1 <= days <= MAX_DAYS:
+        errors["days"] = f"A token lives for 1 to {MAX_DAYS} days."
     if errors:
         raise ValidationError(errors)
 
@@ -174,7 +176,7 @@ def _check_holder(user: User, tenant: Tenant | None, actor: User | None) -> None
 
 
 def _once(user: User, once: str) -> uuid.UUID:
-    """Return the id of the token that the form makes; another person's form has another one."""
+    """Return the id of the token that the form makes, bound to the person who sends it."""
     key = _key(settings.SECRET_KEY)
     return uuid.UUID(bytes=hmac.digest(key, f"{user.pk}:{once}".encode(), "sha256")[:16], version=4)
 
@@ -197,7 +199,8 @@ def _record(token: ApiToken, what: str, actor: User | None) -> None:
         "expires_at": token.expires_at.isoformat(),
     }
     if token.tenant is None:
-        # Not its name: platform admins see these events, and a name may say what a team does.
+        # The token's name is left out: platform admins read these events, and the name may say
+        # what a team works on.
         changes["by"] = actor.username if actor else "system"
         audit.record_account(f"token_{what}", token.user, changes=changes)
         return
@@ -206,24 +209,24 @@ def _record(token: ApiToken, what: str, actor: User | None) -> None:
 
 
 def new_secret(scope: str) -> str:
-    """Return a new token for a scope of ApiToken.Scope; 238 of its bits are secret."""
-    random = "".join(secrets.choice(ALPHABET) for _ in range(CLEAR + SECRET))
-    return KINDS[ApiToken.Scope(scope)] + random
+    """Return a new random token for a scope of ApiToken.Scope; 238 of its bits are secret."""
+    random = "".join(secrets.choice(ALPHABET) for _ in range(CLEAR_CHARS + SECRET_CHARS))
+    return KIND_PREFIXES[ApiToken.Scope(scope)] + random
 
 
 def credential(token: str, team: str = "") -> Credential | None:
-    """Return what is looked up for ``token``; None for what cannot be a token."""
+    """Return what ``token`` is looked up by; None if it does not have the form of one."""
     if not TOKEN.fullmatch(token):
         return None
-    return Credential(token[:PREFIX_LENGTH], digest(token), team)
+    return Credential(token[:PREFIX_CHARS], digest(token), team)
 
 
 def digest(token: str) -> bytes:
-    """Return the 32 bytes that are kept of a token."""
+    """Return the HMAC of a token, the 32 bytes that the table has of it."""
     return hmac.digest(_key(settings.SECRET_KEY), token.encode(), "sha256")
 
 
 @lru_cache(maxsize=1)
 def _key(secret_key: str) -> bytes:
-    """Derive a key of its own, so that what signs sessions does not vouch for tokens."""
+    """Return the HMAC key for tokens, derived so that it differs from the one of sessions."""
     return hashlib.sha256(b"bulkhead.tokens:" + secret_key.encode()).digest()

@@ -1,8 +1,8 @@
-"""Workload identities: service accounts of a team's namespace as which its pods sign in.
+"""Workload identities: service accounts of a team's namespace whose pods sign in without a secret.
 
-There is no secret to make, to store or to steal: a pod shows the token that its cluster gave it
-(``tenants.identity.pod_tokens``). A team's admins say which accounts may sign in and as what. Each
-is a robot of its own, which holds no token of ours; its role is what its pods may do.
+A pod shows the token that its cluster gave it (``tenants.identity.pod_tokens``). A team's admins
+say which service accounts may sign in, and with which role. Each one has a robot of its own, which
+holds no token of ours; the robot's role is what the pods may do.
 """
 
 import hashlib
@@ -33,20 +33,21 @@ from tenants.models import (
     WorkloadIdentity,
 )
 
-MOST_IDENTITIES = 50
-#: How much of a long name goes into the robot's; the rest is told apart by a digest.
-LONGEST_NAME = 80
-#: How many tokens a process remembers as signed in; one that it forgot costs a look at the log.
-MOST_REMEMBERED = 10_000
+#: At most this many workload identities per team.
+MAX_IDENTITIES = 50
+#: A robot's name has at most this many characters; a longer one is cut and ends in a digest.
+MAX_ROBOT_NAME_CHARS = 80
+#: At most this many tokens are remembered as signed in; a forgotten one costs one more query.
+MAX_REMEMBERED_TOKENS = 10_000
 
 
 def clusters_with_issuer() -> list[str]:
-    """Return the names of the clusters whose pods can sign in here."""
+    """Return the names of the clusters whose pods can sign in: those with a configured issuer."""
     return [cluster.name for cluster in settings.KUBERNETES.clusters if cluster.issuer]
 
 
 def identities_of(tenant: Tenant) -> MembershipQuerySet:
-    """Return the memberships of the robots as which the team's pods sign in."""
+    """Return the memberships of the team's workload identities: those of their robots."""
     own = Membership.objects.filter(tenant=tenant, user__identity__tenant=tenant)
     return own.select_related("user__identity", "tenant").order_by(
         "user__identity__cluster", "user__identity__service_account"
@@ -62,12 +63,12 @@ def create(
 ) -> WorkloadIdentity:
     """Let pods of that service account in the team's namespace sign in, with that role.
 
-    The account need not be there yet; the first one of this name that signs in is the one that is
-    meant. Raises ValidationError, which names the argument, and PermissionDenied for an ``actor``
+    The service account need not exist yet: the first one of this name that signs in is pinned by
+    its uid. Raises ValidationError, which names the argument, and PermissionDenied for an ``actor``
     who is no admin of the team.
     """
     _check(cluster, service_account, role)
-    # The tenant's row orders two who do the same at the same time.
+    # Lock the tenant row, so that two requests for the same service account are serialized.
     Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
     check_maker(tenant, role, actor)
     made = WorkloadIdentity(
@@ -77,8 +78,8 @@ def create(
     if own.filter(cluster=cluster, service_account=service_account).exists():
         text = f"The service account “{service_account}” of {cluster} signs in here already."
         raise ValidationError({"service_account": text})
-    if own.count() >= MOST_IDENTITIES:
-        raise ValidationError(f"There are {MOST_IDENTITIES} identities already; remove one first.")
+    if own.count() >= MAX_IDENTITIES:
+        raise ValidationError(f"There are {MAX_IDENTITIES} identities already; remove one first.")
     robot = User(username=user_name(tenant, _name(cluster, service_account)), robot_of=tenant)
     robot.set_unusable_password()
     robot.save(force_insert=True)
@@ -90,7 +91,10 @@ def create(
 
 @transaction.atomic
 def change_role(membership: Membership, role: str, actor: User | None = None) -> None:
-    """Give an identity another role, from its next request on; raises what ``create`` does."""
+    """Give a workload identity another role, from its pods' next request on.
+
+    Raises ValidationError for an unknown role and PermissionDenied as ``create`` does.
+    """
     if role not in ROLES:
         raise ValidationError({"role": _roles()})
     check_maker(membership.tenant, role, actor)
@@ -99,10 +103,11 @@ def change_role(membership: Membership, role: str, actor: User | None = None) ->
 
 @transaction.atomic
 def trust(found: WorkloadIdentity, uid: str, actor: User | None = None) -> None:
-    """Let the service account that has ``uid`` sign in, and no longer the one that had the name.
+    """Pin the service account with ``uid`` in place of the one that had the name before.
 
-    It is one that was refused and is named as the log shows it, so that nobody else slips in.
-    Raises ValidationError for any other and PermissionDenied as ``create`` does.
+    ``uid`` must be the one whose refusal the log shows last, so that the admin trusts what the page
+    showed and nothing newer. Raises ValidationError for any other and PermissionDenied as
+    ``create`` does.
     """
     check_maker(found.tenant, Role.VIEWER, actor)
     locked = WorkloadIdentity.objects.select_for_update().filter(pk=found.pk).first()
@@ -117,15 +122,18 @@ def trust(found: WorkloadIdentity, uid: str, actor: User | None = None) -> None:
 
 @transaction.atomic
 def remove(membership: Membership, actor: User | None = None) -> None:
-    """Let the service account's pods in no more, at once; its robot's account is closed."""
+    """Refuse the service account's pods from now on and deactivate its robot's account.
+
+    Raises PermissionDenied as ``create`` does.
+    """
     check_maker(membership.tenant, Role.VIEWER, actor)
     directory.remove_member(membership, actor)
 
 
 def refusals(found: Iterable[WorkloadIdentity]) -> dict[UUID, AuditEvent]:
-    """Return for each identity of the acting team the newest refusal of an account of its name.
+    """Return the newest refusal for each of the acting team's workload identities, by id.
 
-    What was refused and is the trusted account by now is left out.
+    A refusal of the service account that is pinned by now is left out.
     """
     uids = {one.pk: one.uid for one in found}
     events = AuditEvent.objects.filter(action="identity.refused", object_id__in=uids)
@@ -157,9 +165,9 @@ def _roles() -> str:
 
 
 def _name(cluster: str, service_account: str) -> str:
-    """Return the robot's name in its team; no robot that people make has an @ in it."""
+    """Return the robot's name in its team; the @ keeps it apart from names that people choose."""
     name = f"{service_account}@{cluster}"
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_ROBOT_NAME_CHARS:
         return name
     return f"{service_account[:32]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}@{cluster[:32]}"
 
@@ -171,8 +179,8 @@ def _label(found: WorkloadIdentity) -> str:
 # --- what pods do --------------------------------------------------------------------------
 
 
-class _Remembered:
-    """The last things that were put in; for all threads of a process."""
+class _RecentlySeen:
+    """A bounded set that forgets the oldest member first; safe for all threads of a process."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -183,26 +191,26 @@ class _Remembered:
         return thing in self._kept
 
     def add(self, thing: Hashable) -> None:
-        """Put a thing in, and the oldest one out if there are too many."""
+        """Add a member, and forget the oldest one if there are too many."""
         with self._lock:
             self._kept[thing] = None
             if len(self._kept) > self._most:
                 del self._kept[next(iter(self._kept))]
 
     def discard(self, thing: Hashable) -> None:
-        """Take a thing out, if it is there."""
+        """Forget a member, if it is there."""
         with self._lock:
             self._kept.pop(thing, None)
 
 
-_signed_in = _Remembered(MOST_REMEMBERED)
+_signed_in = _RecentlySeen(MAX_REMEMBERED_TOKENS)
 
 
 def sign_in(token: str, team: str = "") -> WorkloadCredential:
     """Return what a pod's token is looked up by, as ``tokens.credential`` does for ours.
 
-    Whether it opens anything is asked later, each time. The first use of a token is written into
-    the team's log, before anything is read with it. Raises BadToken and KeysUnavailable.
+    The scope asks at each request whether the token opens anything. A token's first use is written
+    into the team's log before anything is read with it. Raises BadToken and KeysUnavailable.
     """
     pod = pod_tokens.verify(token, team)
     if pod.digest not in _signed_in and _is_let_in(pod):
@@ -211,14 +219,17 @@ def sign_in(token: str, team: str = "") -> WorkloadCredential:
 
 
 def forget(credential: AnyCredential) -> None:
-    """Let the token sign in anew: it opened nothing, so what is known of it is out of date."""
+    """Forget that the token signed in; for one that opened nothing, so it is checked again."""
     if isinstance(credential, WorkloadCredential):
         _signed_in.discard(credential.digest)
 
 
 @transaction.atomic
 def _is_let_in(pod: WorkloadCredential) -> bool:
-    """Tell whether the pod's account may sign in, and write it down; the first one is pinned."""
+    """Tell whether the pod's service account may sign in, and write the audit event.
+
+    The first service account of its name is pinned by its uid.
+    """
     found = (
         WorkloadIdentity.objects.filter(
             tenant__namespace=pod.namespace,
@@ -229,14 +240,16 @@ def _is_let_in(pod: WorkloadCredential) -> bool:
         .first()
     )
     if found is None:
-        pod_tokens.say("no team lets its service account sign in", pod.cluster)
+        pod_tokens.log_refusal("no team lets its service account sign in", pod.cluster)
         return False
     if not found.uid:
         own = WorkloadIdentity.objects.filter(pk=found.pk)
         own.filter(uid="").update(uid=pod.uid)
-        found.uid = own.values_list("uid", flat=True).first() or ""  # another one may be first
+        found.uid = own.values_list("uid", flat=True).first() or ""  # another request may be first
     if found.uid != pod.uid:
-        pod_tokens.say("its service account is not the one that signed in first", pod.cluster)
+        pod_tokens.log_refusal(
+            "its service account is not the one that signed in first", pod.cluster
+        )
         _record_refusal(found, pod)
         return False
     try:
@@ -246,7 +259,7 @@ def _is_let_in(pod: WorkloadCredential) -> bool:
                 "identity.signed_in",
                 found,
                 label=_label(found),
-                changes=_said(pod),
+                changes=_pod_fields(pod),
             )
     except BadToken:  # its robot is deactivated
         return False
@@ -254,7 +267,7 @@ def _is_let_in(pod: WorkloadCredential) -> bool:
 
 
 def _record_refusal(found: WorkloadIdentity, pod: WorkloadCredential) -> None:
-    """Tell the team, once an hour, that another account of the name was refused."""
+    """Write, at most once an hour, that another service account of the name was refused."""
     hour = timezone.now().strftime("%Y-%m-%dT%H")
     with tenant_scope(found.tenant):
         audit.record_once(
@@ -262,18 +275,18 @@ def _record_refusal(found: WorkloadIdentity, pod: WorkloadCredential) -> None:
             "identity.refused",
             found,
             label=_label(found),
-            changes=_said(pod),
+            changes=_pod_fields(pod),
         )
 
 
 def _event_id(found: WorkloadIdentity, what: str, which: str) -> UUID:
-    """Return the id of the one event that says this, whichever process writes it."""
+    """Return an event id that is the same in every process, so that the event is written once."""
     digest = hashlib.sha256(f"{found.pk} {what} {which}".encode()).digest()
     return UUID(bytes=digest[:16], version=4)
 
 
-def _said(pod: WorkloadCredential) -> dict[str, str]:
-    """Return what the log keeps of a pod; ``via`` of the events that it causes is ``token``."""
+def _pod_fields(pod: WorkloadCredential) -> dict[str, str]:
+    """Return what an audit event says of a pod; ``token`` is the ``via`` of what the pod does."""
     return {
         "cluster": pod.cluster,
         "service_account": pod.service_account,

@@ -232,7 +232,7 @@ def _token(person: Any, tenant: Any) -> str:
         tenant=tenant,
         scope="write",
         name="benchmark",
-        prefix=secret[: tokens.PREFIX_LENGTH],
+        prefix=secret[: tokens.PREFIX_CHARS],
         digest=tokens.digest(secret),
         expires_at=timezone.now() + timedelta(days=1),
     )

@@ -119,7 +119,7 @@ def test_an_admin_makes_rotates_and_removes_a_robot(
     assert TOKEN.fullmatch(second)
     page.reload()
     expect(page.get_by_text("This token was made already.")).to_be_visible()
-    assert [t.prefix for t in ApiToken.objects.living()] == [second[: tokens.PREFIX_LENGTH]]
+    assert [t.prefix for t in ApiToken.objects.living()] == [second[: tokens.PREFIX_CHARS]]
     page.get_by_role("link", name="Remove ci").click()
     page.get_by_role("button", name="Remove the robot").click()
     expect(page.get_by_text("No robots yet")).to_be_visible()

@@ -28,7 +28,7 @@ from django.core.management import (
 
 from models_registry.exchange import json_document, team_rules
 from tenants.clusters import read_clusters
-from tenants.identity.tokens import PREFIX_LENGTH
+from tenants.identity.tokens import PREFIX_CHARS
 from tenants.kubernetes.bundle import objects as bundle
 from tenants.models import ApiToken, Membership, Tenant
 from tests.support import ROOT
@@ -466,11 +466,11 @@ def test_the_commands_for_platform_admins_work_one_after_the_other(db: None, des
         elif words[0] == "create_token" and "gina" in words:
             run(["add_member", "team_gamma", "gina", "--role", "contributor"])
         elif words[0] == "revoke_token":
-            assert len(words[1]) == PREFIX_LENGTH
+            assert len(words[1]) == PREFIX_CHARS
             words = [words[0], made]
         printed = run(words)
         if words[0] == "create_token":
-            made = printed[:PREFIX_LENGTH]
+            made = printed[:PREFIX_CHARS]
         elif words[:2] == ["list_models", "--team"]:
             assert printed in told.text
     assert ApiToken.objects.exclude(revoked_at=None).count() == 1

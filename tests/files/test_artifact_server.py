@@ -28,7 +28,7 @@ for name in ("carol", "bob"):
         directory.add_member(team, user, Role.VIEWER)
     secret = tokens.new_secret("write")
     ApiToken.objects.create(user=user, scope="write", name="test", digest=tokens.digest(secret),
-        prefix=secret[:tokens.PREFIX_LENGTH], expires_at=timezone.now() + timedelta(days=1))
+        prefix=secret[:tokens.PREFIX_CHARS], expires_at=timezone.now() + timedelta(days=1))
     print(secret)
 """
 

@@ -48,7 +48,7 @@ TWO = Issuer("https://kubernetes.default.svc.two", "r2")
 @pytest.fixture(autouse=True)
 def two_clusters(settings: Settings, tmp_path: Path) -> None:
     """Two clusters, each with keys of its own; the first has one of each kind."""
-    pod_tokens._said.clear()
+    pod_tokens._logged_at.clear()
     for name, kids in (("one", ("r1", "e1", "e384", "ed")), ("two", ("r2",))):
         (tmp_path / f"{name}.json").write_bytes(jwks(*kids))
     settings.KUBERNETES = replace(
@@ -397,7 +397,7 @@ def test_what_is_no_token_is_refused() -> None:
 def test_a_token_that_is_too_large_is_refused_before_it_is_read() -> None:
     assert verify(changed(more="x" * 8000))
     large = changed(more="x" * 13000)
-    assert len(large) > pod_tokens.MOST_CHARACTERS
+    assert len(large) > pod_tokens.MAX_TOKEN_CHARS
     refused(large)
 
 
@@ -473,7 +473,7 @@ def remote() -> Iterator[Remote]:
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait longer for keys than a busy machine may take."""
     monkeypatch.setattr(signing_keys, "ANSWER_SECONDS", 60)
-    monkeypatch.setattr(signing_keys, "PATIENCE", 60)
+    monkeypatch.setattr(signing_keys, "MAX_WAIT_SECONDS", 60)
 
 
 def test_keys_are_fetched_once_in_five_minutes(remote: Remote) -> None:
@@ -490,7 +490,7 @@ def test_a_key_that_is_taken_away_is_out_after_five_minutes(remote: Remote) -> N
     """L21: the bound for a rotation that says a key was stolen."""
     assert remote.has("r1")
     remote.server.give(jwks("r2"))
-    remote.clock.passes(signing_keys.FRESH - 1)
+    remote.clock.passes(signing_keys.REFRESH_SECONDS - 1)
     assert remote.has("r1")
     remote.clock.passes(1)
     assert not remote.has("r1")
@@ -504,7 +504,7 @@ def test_an_unknown_key_is_looked_for_at_most_every_thirty_seconds(remote: Remot
         assert not remote.has("r2")
         assert not remote.has("nobody's")
     assert remote.server.asked == 1
-    remote.clock.passes(signing_keys.PAUSE)
+    remote.clock.passes(signing_keys.MIN_READ_INTERVAL_SECONDS)
     assert remote.has("r2")
     assert remote.has("r1")
     assert remote.server.asked == 2
@@ -523,7 +523,7 @@ BROKEN: dict[str, Callable[[KeyServer], None]] = {
     "no keys": lambda server: server.give(b'{"keys": []}'),
     "too many keys": lambda server: server.give(json.dumps({"keys": [jwk("r2")] * 101}).encode()),
     "no key of use": lambda server: server.give(json.dumps({"keys": [{"kty": "RSA"}]}).encode()),
-    "a huge body": lambda server: server.give(jwks("r2") + b" " * signing_keys.MOST_BYTES),
+    "a huge body": lambda server: server.give(jwks("r2") + b" " * signing_keys.MAX_JWKS_BYTES),
     "an endless body": lambda server: setattr(server, "answer", endless),
     "a body that breaks off": lambda server: server.give(jwks("r2"), Content_Length="99999"),
 }
@@ -543,20 +543,20 @@ def test_where_keys_cannot_be_read_the_old_ones_serve_an_hour(
 ) -> None:
     assert remote.has("r1")
     BROKEN[how](remote.server)
-    remote.clock.passes(signing_keys.FRESH)
+    remote.clock.passes(signing_keys.REFRESH_SECONDS)
     assert remote.has("r1")
     assert not remote.has("r2")
     assert "The keys of the cluster one cannot be read: " in caplog.text
     for _ in range(50):  # and the server is left in peace meanwhile
         assert remote.has("r1")
     assert remote.server.asked == 2
-    remote.clock.passes(signing_keys.KEPT - signing_keys.FRESH)
+    remote.clock.passes(signing_keys.MAX_AGE_SECONDS - signing_keys.REFRESH_SECONDS)
     assert remote.has("r1")
     remote.clock.passes(1)
     with pytest.raises(KeysUnavailable):
         remote.has("r1")
     remote.server.give(jwks("r1"))
-    remote.clock.passes(signing_keys.PAUSE)
+    remote.clock.passes(signing_keys.MIN_READ_INTERVAL_SECONDS)
     assert remote.has("r1")
 
 
@@ -587,7 +587,7 @@ def test_the_api_server_is_shown_the_token_as_it_is_now(tmp_path: Path) -> None:
         assert server.asked == 0
         for text in ("first", "second"):
             token.write_text(f"{text}\n")
-            clock.passes(signing_keys.FRESH)
+            clock.passes(signing_keys.REFRESH_SECONDS)
             assert keys.find("r1")
             assert server.headers[-1]["Authorization"] == f"Bearer {text}"
 
@@ -644,7 +644,7 @@ def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
     clock.passes(24 * HOUR)  # it is looked at, however long it stays as it is
     assert keys.find("r2")
     path.unlink()
-    clock.passes(signing_keys.KEPT)
+    clock.passes(signing_keys.MAX_AGE_SECONDS)
     assert keys.find("r2")
     clock.passes(1)
     with pytest.raises(KeysUnavailable):
@@ -681,7 +681,7 @@ def test_what_can_check_no_signature_is_left_out() -> None:
 @pytest.mark.usefixtures("patience")
 def test_one_thread_fetches_and_the_others_go_on_with_the_old_keys(remote: Remote) -> None:
     assert remote.has("r1")
-    remote.clock.passes(signing_keys.FRESH)
+    remote.clock.passes(signing_keys.REFRESH_SECONDS)
     asked, go_on = threading.Event(), threading.Event()
 
     def slow(request: BaseHTTPRequestHandler) -> None:
@@ -791,7 +791,7 @@ def test_an_issuer_that_says_nothing_is_given_up(
         with pytest.raises(KeysUnavailable):
             remote.has("r1")
         assert time.monotonic() - begun < 30
-        remote.clock.passes(signing_keys.PAUSE)
+        remote.clock.passes(signing_keys.MIN_READ_INTERVAL_SECONDS)
     ended.set()
 
 
@@ -814,14 +814,14 @@ def test_headers_that_never_end_keep_one_thread_and_no_request(
         with pytest.raises(KeysUnavailable):
             remote.has("r1")
         assert time.monotonic() - begun < 30
-        remote.clock.passes(signing_keys.PAUSE)
+        remote.clock.passes(signing_keys.MIN_READ_INTERVAL_SECONDS)
     assert remote.server.asked == 1  # nobody asks again while the first answer goes on
     ended.set()
     assert remote.keys._fetching is not None
     remote.keys._fetching.join(60)
     assert "XX" not in caplog.text
     remote.server.give(jwks("r1"))
-    remote.clock.passes(signing_keys.PAUSE)
+    remote.clock.passes(signing_keys.MIN_READ_INTERVAL_SECONDS)
     assert remote.has("r1")
 
 
@@ -832,7 +832,7 @@ def test_nobody_waits_for_an_issuer_that_failed_last_time(remote: Remote, kid: s
     remote.server.give(b"", 500)
     with pytest.raises(KeysUnavailable):
         remote.has(kid)
-    remote.clock.passes(signing_keys.PAUSE)
+    remote.clock.passes(signing_keys.MIN_READ_INTERVAL_SECONDS)
     asked, go_on = threading.Event(), threading.Event()
 
     def slow(request: BaseHTTPRequestHandler) -> None:

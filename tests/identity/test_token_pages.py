@@ -120,7 +120,7 @@ def test_a_secret_is_shown_once(world: World, as_: As) -> None:
         *(page_with_status(browser.get(a)) for a in (TOKENS, "/t/team_alpha/activity/")),
     ):
         assert secret not in later.html
-        assert secret[tokens.PREFIX_LENGTH :] not in later.html
+        assert secret[tokens.PREFIX_CHARS :] not in later.html
     # The next form is another one.
     assert secret_on(
         page_with_status(browser.post(TOKENS, asked(browser, TOKENS, name="b", team="this")))
@@ -204,7 +204,7 @@ def test_a_form_takes_only_its_own_fields(world: World, as_: As) -> None:
 def test_too_many_tokens_are_refused_in_words(
     world: World, as_: As, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "MOST_TOKENS", 1)
+    monkeypatch.setattr(tokens, "MAX_TOKENS", 1)
     browser = as_(world.bob)
     browser.post(TOKENS, asked(browser, TOKENS, name="one", team="this"))
     answer = browser.post(TOKENS, asked(browser, TOKENS, name="two", team="this"))
@@ -295,7 +295,7 @@ def test_an_admin_makes_rotates_and_removes_a_robot(world: World, as_: As) -> No
     # The same form again makes nothing.
     assert "has a robot" in page_with_status(browser.post(ROBOTS, form), 422).text
     listed = page_with_status(browser.get(ROBOTS))
-    for text in ("ci", "Contributor", first[: tokens.PREFIX_LENGTH], "alice", "read and write"):
+    for text in ("ci", "Contributor", first[: tokens.PREFIX_CHARS], "alice", "read and write"):
         assert text in listed.text
     assert first not in listed.html
 

@@ -71,7 +71,7 @@ def test_a_token_is_what_was_asked_for_and_opens_the_team(world: World) -> None:
         world.gina, " laptop ", scope="write", tenant=world.gamma, days=30, actor=world.gina
     )
     assert secret.startswith("bhw_")
-    assert secret[: tokens.PREFIX_LENGTH] == token.prefix
+    assert secret[: tokens.PREFIX_CHARS] == token.prefix
     assert (token.name, token.scope, token.tenant) == ("laptop", "write", world.gamma)
     assert token.created_by == world.gina
     assert before < token.expires_at - timedelta(days=30) < timezone.now()
@@ -149,7 +149,7 @@ def test_nobody_makes_a_token_for_somebody_else_or_for_a_team_of_others(world: W
 
 
 def test_a_person_has_so_many_living_tokens_and_no_more(world: World) -> None:
-    for number in range(tokens.MOST_TOKENS):
+    for number in range(tokens.MAX_TOKENS):
         tokens.create_token(world.gina, f"{number}", scope="read")
     with pytest.raises(ValidationError, match="revoke one first"):
         tokens.create_token(world.gina, "one more", scope="read")
@@ -197,8 +197,8 @@ def test_the_secret_is_in_no_table(world: World, as_: Callable[[User], Client]) 
             found += text.count("bhw_")
             for secret in secrets:
                 assert secret not in text, table
-                assert secret[tokens.PREFIX_LENGTH :] not in text, table
-                assert secret[tokens.PREFIX_LENGTH :].encode().hex() not in text, table
+                assert secret[tokens.PREFIX_CHARS :] not in text, table
+                assert secret[tokens.PREFIX_CHARS :].encode().hex() not in text, table
     assert found >= 4  # the prefixes are there, so the rows were read
     for secret in secrets:
         assert secret not in str(browser.session.items())
@@ -380,7 +380,7 @@ def test_a_person_cannot_take_a_robots_name(world: World, name: str) -> None:
 def test_a_team_has_so_many_robots_and_no_more(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(robots, "MOST_ROBOTS", 2)
+    monkeypatch.setattr(robots, "MAX_ROBOTS", 2)
     robots.create_robot(world.gamma, "a", Role.VIEWER)
     for name in ("a", "b"):
         robots.create_robot(world.alpha, name, Role.VIEWER)
@@ -528,11 +528,11 @@ def test_tokens_and_robots_made_at_the_same_time() -> None:
     results = at_once(*form)
     assert sorted(type(result).__name__ for result in results) == [*["AlreadyMade"] * 3, "tuple"]
 
-    for number in range(tokens.MOST_TOKENS - 2):
+    for number in range(tokens.MAX_TOKENS - 2):
         tokens.create_token(world.gina, f"{number}", scope="read")
     results = at_once(*[lambda: tokens.create_token(world.gina, "last", scope="read")] * 4)
     assert [type(r).__name__ for r in results].count("tuple") == 1
-    assert ApiToken.objects.living().filter(user=world.gina).count() == tokens.MOST_TOKENS
+    assert ApiToken.objects.living().filter(user=world.gina).count() == tokens.MAX_TOKENS
 
     made = at_once(*[lambda: robots.create_robot(world.alpha, "ci", Role.VIEWER, world.alice)] * 3)
     assert sorted(type(r).__name__ for r in made) == ["User", *["ValidationError"] * 2]

@@ -46,7 +46,7 @@ WRONG = "bhr_" + "0" * 48
 @pytest.fixture(autouse=True)
 def clusters(settings: Settings, tmp_path: Path) -> None:
     """Two clusters, whose keys lie in files."""
-    pod_tokens._said.clear()
+    pod_tokens._logged_at.clear()
     use_clusters(settings, tmp_path)
 
 
@@ -413,7 +413,7 @@ def test_an_account_signs_in_as_one_robot(world: World) -> None:
 
 
 def test_there_are_fifty_at_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workloads, "MOST_IDENTITIES", 2)
+    monkeypatch.setattr(workloads, "MAX_IDENTITIES", 2)
     for name in ("a", "b"):
         enrolled(world.gamma, account=name)
     with pytest.raises(ValidationError):
@@ -543,7 +543,7 @@ def test_its_use_is_marked_once_a_minute(world: World) -> None:
 
 
 def test_a_process_remembers_a_bounded_number_of_tokens() -> None:
-    remembered = workloads._Remembered(3)
+    remembered = workloads._RecentlySeen(3)
     for number in range(10):
         remembered.add(number)
         remembered.add(number)

@@ -26,7 +26,7 @@ from tenants.kubernetes import names
 from tenants.kubernetes.bundle import cluster_wide, writers
 from tenants.kubernetes.bundle.objects import Team, render, team_of
 from tenants.models import RESERVED_PREFIXES, Role, Tenant
-from tenants.sizes import LEAST, MOST, NUMBERS, SIZES, SizeName, check_custom, size_of
+from tenants.sizes import MAX_NUMBER, MIN_NUMBERS, NUMBERS, SIZES, SizeName, check_custom, size_of
 from tests.support import bundle_invariants
 from tests.support.bundle_invariants import INVARIANTS, READING, Bundle, Invariant, Object
 from tests.support.bundles import BY_USERS, HERE, SUSPENDED, TEAM
@@ -95,9 +95,9 @@ TEAMS = {
     **{f"a {name} team": replace(TEAM, size=size) for name, size in SIZES.items()},
     "a suspended team": SUSPENDED,
     "the least team": replace(
-        TEAM, size=size_of("custom", {name: LEAST.get(name, 1) for name in NUMBERS})
+        TEAM, size=size_of("custom", {name: MIN_NUMBERS.get(name, 1) for name in NUMBERS})
     ),
-    "the largest team": replace(TEAM, size=size_of("custom", dict.fromkeys(NUMBERS, MOST))),
+    "the largest team": replace(TEAM, size=size_of("custom", dict.fromkeys(NUMBERS, MAX_NUMBER))),
     "a team with the longest name": replace(
         TEAM, slug="a" + "_" * 38 + "z", namespace="bh-a" + "-" * 38 + "z"
     ),
@@ -405,7 +405,7 @@ def test_no_tenants_namespace_is_one_of_the_clusters(slug: str) -> None:
 # --- Sizes ---
 
 custom_sizes = st.fixed_dictionaries(
-    {}, optional={name: st.integers(LEAST.get(name, 1), MOST) for name in NUMBERS}
+    {}, optional={name: st.integers(MIN_NUMBERS.get(name, 1), MAX_NUMBER) for name in NUMBERS}
 )
 
 
@@ -452,7 +452,7 @@ def test_a_quota_is_what_the_size_says() -> None:
         ({"pods": True}, "pods: Use"),
         ({"memory": 1.5}, "memory: Use"),
         ({"memory": "16Gi"}, "memory: Use"),
-        ({"storage": MOST + 1}, "storage: Use"),
+        ({"storage": MAX_NUMBER + 1}, "storage: Use"),
         ({"disks": 1}, "A size has no disks; it has cores,"),
         ({1: 1}, "A size has no 1;"),
         ([1], "A custom size is an object"),

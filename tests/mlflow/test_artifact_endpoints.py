@@ -469,7 +469,7 @@ def test_who_replaced_and_deleted_which_files_is_in_the_log(world: World, carol:
             )
         ]
     for event in events:
-        assert (event.actor, event.via) == (world.carol, carol.token[: tokens.PREFIX_LENGTH])
+        assert (event.actor, event.via) == (world.carol, carol.token[: tokens.PREFIX_CHARS])
     assert [event.changes for event in events[:2]] == [
         {"path": "dir/a"},
         {"path": "dir", "count": 2},

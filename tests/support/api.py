@@ -32,7 +32,7 @@ def make_token(user: User, scope: str = "write", tenant: Tenant | None = None, *
         tenant=tenant,
         scope=scope,
         name="test",
-        prefix=secret[: tokens.PREFIX_LENGTH],
+        prefix=secret[: tokens.PREFIX_CHARS],
         digest=tokens.digest(secret),
         **row,
     )

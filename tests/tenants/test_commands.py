@@ -352,7 +352,7 @@ def test_a_deactivated_person_gets_no_token(world: World) -> None:
 
 def test_a_token_is_revoked_by_its_beginning(world: World) -> None:
     secret, _ = printed("gina", "--team", "team_gamma")
-    prefix = secret[: tokens.PREFIX_LENGTH]
+    prefix = secret[: tokens.PREFIX_CHARS]
     assert run("revoke_token", prefix) == f"{prefix} of gina is revoked.\n"
     assert not ApiToken.objects.living().exists()
     # A whole token that leaked is taken too, and nothing but its beginning is repeated.

@@ -31,7 +31,7 @@ class Command(BaseCommand):
             "--role", choices=robots.ROLES, help=f"of a new robot ({robots.ROLES[0]})"
         )
         parser.add_argument("--scope", choices=ApiToken.Scope.values, default=ApiToken.Scope.READ)
-        parser.add_argument("--days", type=int, default=tokens.DAYS, help="lifetime (90)")
+        parser.add_argument("--days", type=int, default=tokens.DEFAULT_DAYS, help="lifetime (90)")
         parser.add_argument("--name", default="command line", help="what will use it")
 
     @transaction.atomic

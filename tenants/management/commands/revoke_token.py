@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """End the token, or say that there is none."""
-        prefix = options["prefix"][: tokens.PREFIX_LENGTH]
+        prefix = options["prefix"][: tokens.PREFIX_CHARS]
         token = ApiToken.objects.filter(prefix=prefix).select_related("user").first()
         if token is None:
             raise CommandError(f"There is no token {prefix}.")

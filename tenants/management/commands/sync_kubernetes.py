@@ -20,7 +20,7 @@ from tenants.models import NamespaceState, Tenant
 
 REPORT_SECONDS = 5
 #: Seconds that a watch waits at most after rounds in which nothing worked.
-LONGEST_PAUSE = 600
+MAX_PAUSE_SECONDS = 600
 
 State = NamespaceState.State
 DRIFTED, FAILED, INTERRUPTED = 2, 1, 130
@@ -159,7 +159,7 @@ def pause_after(failed: int, interval: int) -> int:
 
     It is never shorter than the interval.
     """
-    return max(interval, min(interval << min(failed, 10), LONGEST_PAUSE))
+    return max(interval, min(interval << min(failed, 10), MAX_PAUSE_SECONDS))
 
 
 def has_failed(state: NamespaceState) -> bool:

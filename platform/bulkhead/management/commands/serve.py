@@ -39,7 +39,7 @@ APPLICATION = "bulkhead.wsgi:application"
 THREADS = 8
 CONNECTIONS = 80
 #: A killed server's workers need a moment to notice; only then is the port really taken.
-PORT_PATIENCE = 2.0
+PORT_WAIT_SECONDS = 2.0
 STOP_SECONDS = 10
 TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGHUP}
 
@@ -85,7 +85,7 @@ def leave(signum: int, frame: object) -> None:
 def claim_port(host: str, port: int) -> None:
     """Refuse in one sentence if another program listens there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    deadline = time.monotonic() + PORT_PATIENCE
+    deadline = time.monotonic() + PORT_WAIT_SECONDS
     while True:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
