@@ -48,7 +48,7 @@ _CURATE = frozenset(
 )
 _MANAGE = frozenset({"tenants.manage_members", "tenants.change_tenant"})
 
-#: What each role may do, by permission. A suspended tenant's members may do what is in _READ.
+#: The permissions of each role. Members of a suspended tenant have those in _READ alone.
 ABILITIES: dict[str, frozenset[str]] = {
     Role.VIEWER: _READ,
     Role.CONTRIBUTOR: _READ | _EDIT,
@@ -74,7 +74,11 @@ def allows(scope: Scope, perm: str) -> bool:
 
 
 def require(perm: str) -> Scope:
-    """Return the open scope if it allows ``perm``; otherwise raise PermissionDenied."""
+    """Return the open scope if it allows ``perm``.
+
+    Raises PermissionDenied, TenantSuspended for a write in a suspended tenant, and NoTenant without
+    a scope.
+    """
     scope = current_scope()
     if allows(scope, perm):
         return scope
@@ -119,9 +123,11 @@ class GrantBackend(ObjectPermissionBackend):
 def share(
     obj: models.Model, *, with_tenant: Tenant | None = None, with_user: User | None = None
 ) -> None:
-    """Let another tenant, or one person, read ``obj``; raises PermissionDenied.
+    """Let another tenant, or one person, read ``obj``.
 
-    The grant is guardian's; the audit event is written where the row is saved, whoever saves it.
+    The grant is a guardian permission; a signal of its row writes the audit event. Raises
+    PermissionDenied if the acting role does not include sharing, and ValueError unless exactly one
+    grantee is given.
     """
     assign_perm(*_grant(obj, with_tenant, with_user))
 
@@ -129,7 +135,7 @@ def share(
 def unshare(
     obj: models.Model, *, with_tenant: Tenant | None = None, with_user: User | None = None
 ) -> None:
-    """Take the grant back; it ends with the transaction."""
+    """Take a grant back, when the transaction commits; raises what ``share`` does."""
     perm, grantee, obj = _grant(obj, with_tenant, with_user)
     remove_perm(perm, grantee, obj)
 
@@ -208,7 +214,7 @@ def member(perm: View | str) -> View | Callable[[View], View]:
 def _members_only(view: View, perm: str | None) -> View:
     @wraps(view)
     def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        # TenantMiddleware opened the scope, or there is none and nobody gets in.
+        # TenantMiddleware opened the scope; without one the request is refused.
         if scope_or_none() is None:
             raise Http404
         if perm is not None and not request.user.has_perm(perm):
@@ -229,7 +235,8 @@ def receives_bytes(perm: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            # A scope is open only where the middleware refuses: the answer needs one.
+            # TenantMiddleware opens a scope here only for a member without the permission, since
+            # the 403 page needs one.
             if scope_or_none() is not None:
                 return forbidden(request, perm)
             if not may_send(request, perm):
@@ -242,12 +249,12 @@ def receives_bytes(perm: str) -> Callable[[View], View]:
 
 
 def let_send(request: HttpRequest, perm: str) -> None:
-    """Note that a member who has ``perm`` sends the request; TenantMiddleware alone says so."""
+    """Mark the request as sent by a member who has ``perm``; only TenantMiddleware may call it."""
     request._may_send = perm  # type: ignore[attr-defined]
 
 
 def may_send(request: HttpRequest, perm: str) -> bool:
-    """Tell whether ``let_send`` was said of the request."""
+    """Tell whether ``let_send`` has marked the request for ``perm``."""
     return getattr(request, "_may_send", None) == perm
 
 
@@ -257,7 +264,7 @@ def is_platform_admin(user: Any) -> bool:
 
 
 def forbidden(request: HttpRequest, perm: str) -> HttpResponse:
-    """Answer 403 with the role that is needed and the people who can give it; and write it down."""
+    """Answer 403 with the needed role and the admins who can give it; write an audit event."""
     scope = current_scope()
     audit.record("access.denied", changes={"needed": perm, "role": scope.role})
     admins = Membership.objects.active().filter(tenant_id=scope.tenant_id, role=Role.ADMIN)

@@ -60,7 +60,7 @@ def number_field(name: str) -> str:
 def _number(name: str) -> forms.IntegerField:
     bounds = {"min": MIN_NUMBERS.get(name, 1), "max": MAX_NUMBER}
     usual = {"placeholder": getattr(SIZES[SizeName.SMALL], name)}
-    # The widget only offers the bounds; wrong_numbers knows them.
+    # The widget only shows the bounds to the browser; wrong_numbers checks them.
     return forms.IntegerField(
         required=False, label=LABELS[name], widget=AdminIntegerFieldWidget({**bounds, **usual})
     )
@@ -94,7 +94,7 @@ class TenantForm(TenantModelForm):
         return self.cleaned_data["size"] or self.instance.size
 
     def clean(self) -> dict[str, Any]:
-        """Put the numbers together; of another size than a custom one they count for nothing."""
+        """Collect the custom numbers; they are ignored unless the size is custom."""
         cleaned = super().clean() or self.cleaned_data
         numbers = {
             name: value
@@ -123,7 +123,7 @@ class NewTenantForm(TenantForm):
     )
 
 
-#: What is shown of a tenant and changed by verbs, or never.
+#: The read-only fields of a tenant's page.
 FIGURES = ("status", "namespace", "usage", "created_at")
 
 
@@ -291,17 +291,17 @@ class MembershipAdmin(PlatformModelAdmin):
         obj.pk = added.pk
 
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
-        """Put the person out."""
+        """End the membership."""
         directory.remove_member(obj, acting(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
-        """Put all of them out, or none."""
+        """End all of the memberships, or none."""
         with transaction.atomic():
             for membership in queryset:
                 directory.remove_member(membership, acting(request))
 
 
-#: What of an account is written down when a platform admin changes it.
+#: The fields of an account whose changes by platform admins are audited.
 RECORDED = ("username", "email", "first_name", "last_name", "is_staff", "is_superuser")
 
 
@@ -405,14 +405,14 @@ class UserAdmin(PlatformModelAdmin, AnyUserAdmin):
 
     @admin.action(description="Deactivate selected users", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Let the accounts in nowhere any more; one's own stays."""
+        """Deactivate the accounts, except one's own."""
         self._set_active(request, queryset.exclude(pk=acting(request).pk), active=False)
         if queryset.filter(pk=acting(request).pk).exists():
             self.message_user(request, "You cannot deactivate your own account.", messages.ERROR)
 
     @admin.action(description="Activate selected users", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Let the accounts in again."""
+        """Activate the accounts again."""
         self._set_active(request, queryset, active=True)
 
     def _set_active(self, request: HttpRequest, users: QuerySet[User], *, active: bool) -> None:
@@ -434,7 +434,7 @@ class ApiTokenAdmin(PlatformModelAdmin):
     list_select_related = ("user", "tenant")
     search_fields = ("prefix", "user__username", "tenant__slug")
     actions = ("revoke",)
-    # Not the name: people write there what a token of theirs is for.
+    # The token's name is left out: it may say what a team works on.
     fields = readonly_fields = (*list_display[:4], "created_by", *list_display[4:])
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -29,9 +29,9 @@ else:
     AnyModelAdmin = ModelAdmin
 
 
-#: How many tenants stand on one page of namespaces; each costs its counts.
+#: Tenants on one page of namespaces; each costs several counting queries.
 TENANTS_PER_PAGE = 25
-#: How the page about namespaces stands among the others.
+#: The entry of the page about namespaces in the admin's list of models.
 ISOLATION = {
     "name": "Isolation",
     "object_name": "Isolation",
@@ -49,7 +49,7 @@ def acting(request: HttpRequest) -> User:
 class PlatformModelAdmin(AnyModelAdmin):
     """Pages whose filters are an allow-list and on which a verb's refusal is a message."""
 
-    #: What a verb raises when it refuses.
+    #: The errors by which verbs refuse; each becomes a message on the page.
     refusals: tuple[type[Exception], ...] = (ValidationError,)
 
     def object_actions(self, request: HttpRequest, obj: Any) -> dict[str, str]:
@@ -92,7 +92,7 @@ class PlatformModelAdmin(AnyModelAdmin):
         return self._or_message(request, lambda: view(request, object_id, extra_context))
 
     def _or_message(self, request: HttpRequest, answer: Callable[[], HttpResponse]) -> HttpResponse:
-        # The views' own transaction is rolled back by the time that the refusal gets here.
+        # The view's own transaction has been rolled back when the refusal arrives here.
         try:
             return answer()
         except self.refusals as refusal:
@@ -120,7 +120,7 @@ class PlatformAdminSite(AdminSite):
         admin_class: type[AnyModelAdmin] | None = None,
         **options: Any,
     ) -> None:
-        """Take only pages that are made for this site: those of packages know of no tenants."""
+        """Register only pages made for this site: packages' own pages know nothing of tenants."""
         if admin_class is not None and issubclass(admin_class, PlatformModelAdmin):
             super().register(model_or_iterable, admin_class, **options)
 

@@ -35,7 +35,7 @@ def record(
     """Write what the scope's person (or the system) did, in the acting tenant's log.
 
     ``changes`` is JSON: usually {"from": …, "to": …}. An event of a version carries its model's id,
-    so that a model's history is one query.
+    so that a model's history is one query. Raises NoTenant without a scope.
     """
     return insert(_event(action, obj, label, changes))
 
@@ -48,7 +48,7 @@ def record_once(
     label: str = "",
     changes: dict[str, Any] | None = None,
 ) -> None:
-    """Write an event as ``record`` does, unless the one of that id is in the log already."""
+    """Write an event as ``record`` does, unless one of that id is in the log already."""
     event = _event(action, obj, label, changes)
     event.pk = event_id
     AuditEvent.objects.bulk_create([event], ignore_conflicts=True)
@@ -78,7 +78,7 @@ def record_account(
     *,
     changes: dict[str, Any] | None = None,
 ) -> AccountEvent:
-    """Write what happened to an account; it belongs to no tenant."""
+    """Write what happened to an account; the event belongs to no tenant. Raises nothing."""
     return AccountEvent.objects.create(
         action=action, user=user, ip=_address.get(), changes=changes or {}
     )

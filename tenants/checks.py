@@ -1,4 +1,4 @@
-"""System checks: a hole in a wall is an error before the first request, not after the incident."""
+"""System checks E001 to E006: what would break the isolation of tenants stops the start."""
 
 import json
 import re
@@ -16,12 +16,13 @@ from tenants.isolation import rls
 from tenants.isolation.manager import TenantManager
 from tenants.models import TenantForeignKey, TenantOwned
 
-#: What ``tenant_isolation`` says, in PostgreSQL's words; a condition more would be a hole.
+#: The expression of the policy ``tenant_isolation`` as PostgreSQL prints it. It must be equal: an
+#: additional OR would let other tenants' rows through.
 ISOLATION = (
     "(tenant_id = ( SELECT (NULLIF(current_setting('bulkhead.tenant_id'::text, true), ''::text))"
     '::uuid AS "nullif"))'
 )
-#: What ``shared_read`` says: nothing but what the function finds.
+#: The expression of a policy ``shared_read``: the rows that the function returns, and no others.
 SHARED = re.compile(rf"\((id|model_id) IN \( SELECT {rls.GRANTED}\(\) AS {rls.GRANTED}\)\)")
 
 
@@ -180,7 +181,7 @@ def _is_sound(policy: tuple[str, list[str | None]]) -> bool:
 
 
 def _function_problems(cursor: Any) -> Iterable[CheckMessage]:
-    """Check the function that the policies of shared rows ask."""
+    """Check the function that the policies ``shared_read`` call."""
     cursor.execute(
         "SELECT prosecdef, pg_get_userbyid(proowner) = current_user, prosrc FROM pg_proc "
         "WHERE proname = %s AND pronamespace = 'public'::regnamespace",

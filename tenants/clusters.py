@@ -1,4 +1,7 @@
-"""What is the same for all tenants of an installation; settings.KUBERNETES holds it."""
+"""The installation's clusters and the names in them, the same for all tenants: settings.KUBERNETES.
+
+Also the namespace's name that a new tenant gets.
+"""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,9 +37,9 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Names and places in the cluster, by which a bundle is rendered."""
+    """The names, ports and conventions of the clusters, by which a tenant's bundle is rendered."""
 
-    #: How labels and annotations begin: ``bulkhead.dev/tenant``.
+    #: The prefix of labels and annotations, as in ``bulkhead.dev/tenant``.
     prefix: str = "bulkhead.dev"
     #: The namespaces where Bulkhead itself, the gateway and the cluster's DNS run.
     registry_namespace: str = "bulkhead"
@@ -45,14 +48,14 @@ class Installation:
     #: Where Bulkhead listens in its namespace, and where pods that serve models do in theirs.
     registry_port: int = 8000
     serving_port: int = 8080
-    #: The release whose Pod Security Standards hold.
+    #: The Kubernetes release whose Pod Security Standards apply.
     pod_security: str = "v1.30"
-    #: Whether RoleBindings name groups (an OpenID Connect cluster) or each member.
+    #: Whether RoleBindings name each member; otherwise groups, for OpenID Connect.
     binds_users: bool = False
-    #: How the cluster's names of people and groups begin (``--oidc-username-prefix``).
+    #: The cluster's prefixes of user and group names (``--oidc-username-prefix``).
     user_prefix: str = ""
     group_prefix: str = ""
-    #: For whom pods' tokens must be made that sign in here (``serviceAccountToken.audience``).
+    #: The audience that pods' tokens must have (``serviceAccountToken.audience``).
     audience: str = "bulkhead"
     clusters: tuple[Cluster, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What every page and its template knows: the team, its scope, me, and what I may do here."""
+"""What every page and its template needs: the acting team, the person, and their abilities."""
 
 from typing import Any, cast
 
@@ -8,7 +8,7 @@ from tenants.access import allows
 from tenants.isolation.scope import Scope, current_scope, scope_or_none
 from tenants.models import Membership, Tenant, User
 
-#: The words that templates use, and the permission that each one asks for.
+#: The names that templates use (``can.edit``), and the permission that each stands for.
 WORDS = {
     "register": "models_registry.add_registeredmodel",
     "edit": "models_registry.change_registeredmodel",

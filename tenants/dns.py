@@ -3,9 +3,9 @@
 import re
 from ipaddress import ip_address
 
-#: RFC 1123's label: what the name of a namespace must be.
+#: An RFC 1123 label, as a namespace's name must be.
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-#: RFC 1123's subdomain, labels with dots between: what most other names must be.
+#: An RFC 1123 subdomain (labels joined by dots), as most other names must be.
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 

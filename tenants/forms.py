@@ -40,12 +40,12 @@ class MemberForm(forms.Form):
 
 
 def new_once() -> str:
-    """Return what tells this form from each other one, so that it makes one token at most."""
+    """Return a random id for a form, so that a form that is sent twice makes one token."""
     return get_random_string(64)
 
 
 class SecretForm(VerbForm):
-    """What every new token is asked for."""
+    """The fields of every form that makes a token."""
 
     scope = forms.ChoiceField(
         choices=[(ApiToken.Scope.READ, "Read"), (ApiToken.Scope.WRITE, "Read and write")]

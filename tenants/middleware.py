@@ -24,7 +24,7 @@ from tenants.models import User
 from tenants.requests import client_ip, read_form
 from tenants.team_paths import read_team_path
 
-#: Only what may be a slug is looked up: PostgreSQL refuses some texts, such as one with a NUL.
+#: Only what can be a slug is looked up: PostgreSQL refuses some texts, such as one with a NUL.
 SLUG = re.compile(r"[a-z0-9_-]{1,40}")
 ADMIN_PATH = "/admin/"
 
@@ -64,7 +64,8 @@ class TenantMiddleware:
             if perm is not None and _may(request.user, slug, perm):
                 let_send(request, perm)
                 return self.get_response(request)
-            # Before the scope: a body may take hours to arrive, and a transaction is not to wait.
+            # Read the form before the scope opens: its body may take hours to arrive, and the
+            # transaction would stay open meanwhile.
             if not read_form(request):
                 return HttpResponse(
                     "This is more than a form may hold.\n",
@@ -107,7 +108,7 @@ def _may(user: User, slug: str, perm: str) -> bool:
 
 
 def perm_to_send(request: HttpRequest) -> str | None:
-    """Return the permission that a view of bytes asks for; None where another view answers."""
+    """Return the permission of a view that receives bytes; None if any other view answers."""
     try:
         policy = policy_of(resolve(request.path_info).func)
     except Resolver404:

@@ -29,11 +29,11 @@ RESERVED_SLUGS = frozenset(
 )
 RESERVED_PREFIXES = ("kube-", "openshift-")
 
-#: How a robot's user name begins; its team's slug and its own name follow, with dots between.
+#: A robot's user name is this prefix, its team's slug and its own name, with a dot between.
 ROBOT = "robot."
 ROBOT_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?")
 
-#: A token that expires within this time is pointed out to its owner.
+#: A token that expires within this time is marked on its owner's page.
 EXPIRES_SOON = timedelta(days=14)
 
 
@@ -47,10 +47,11 @@ def validate_slug_is_free_to_use(slug: str) -> None:
 class User(AbstractUser):
     """A person. Being a superuser opens the platform's pages and no tenant's data."""
 
-    #: How permissions on what belongs to tenants begin: only a role or a grant gives them.
+    #: The prefixes of permissions on tenants' data: only a role or a grant gives them.
     TENANT_DATA = ("models_registry.", "tenants.manage_members")
 
-    # A robot cannot sign in; whatever memberships it had, its tokens open this team alone.
+    # Set for a robot: it cannot sign in, and its tokens open this team alone, whatever memberships
+    # it might have.
     robot_of = models.ForeignKey(
         "Tenant",
         on_delete=models.PROTECT,
@@ -145,7 +146,7 @@ class Tenant(models.Model):
         max_length=200, blank=True, help_text="Who answers for the team: a person or an address."
     )
     description = models.TextField(max_length=2000, blank=True)
-    # Kept, never computed again, and never another team's: whatever a cluster holds is found by it.
+    # Set once and stored, since it finds what clusters hold; unique, so no two teams share one.
     namespace = models.CharField(max_length=63, unique=True, editable=False)
     size = models.CharField(
         max_length=6,
@@ -155,7 +156,7 @@ class Tenant(models.Model):
     )
     #: The numbers of a custom size; empty for the others.
     custom_size = models.JSONField(default=dict, blank=True, validators=[check_custom])
-    # Grants to the team are guardian grants to this group; its members are the team's.
+    # The group whose users are the team's members: a guardian grant to the team is one to it.
     group = models.OneToOneField(Group, on_delete=models.PROTECT, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -278,7 +279,7 @@ class ApiToken(models.Model):
     prefix = models.CharField(max_length=12, unique=True, editable=False)
     digest = models.BinaryField(max_length=32, editable=False)
     scope = models.CharField(max_length=5, choices=Scope.choices, default=Scope.READ)
-    # Who has seen the secret; a robot's token ends when its maker leaves the team.
+    # Who made the token and so has seen the secret: a robot's token ends when they leave the team.
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField()
@@ -290,7 +291,7 @@ class ApiToken(models.Model):
     class Meta:
         ordering = ("-created_at",)
         constraints = [
-            # A scope in another spelling would not be taken for the one that only reads.
+            # The SQL that opens a scope compares with 'read'; another spelling could write.
             models.CheckConstraint(
                 condition=models.Q(scope__in=["read", "write"]), name="token_scope_is_known"
             )
@@ -317,7 +318,8 @@ class WorkloadIdentity(models.Model):
     user = models.OneToOneField(User, on_delete=models.PROTECT, related_name="identity")
     cluster = models.CharField(max_length=63, help_text="The cluster by its name here.")
     service_account = models.CharField(max_length=253)
-    # Of the account that signed in first; one made anew under the same name has another.
+    # The uid of the service account that signed in first: a new one of the same name has another
+    # uid and is refused.
     uid = models.CharField(max_length=64, blank=True, editable=False)
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -396,13 +398,14 @@ class AuditEvent(Event, TenantOwned):
     actor = models.ForeignKey(
         User, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
     )
-    # Kept beside the reference: commands have no account, and a name may change later.
+    # The actor's name at that time, beside the reference: commands have no account, and a user
+    # name may change.
     actor_label = models.CharField(max_length=150)
     object_type = models.CharField(max_length=40)
     object_id = models.UUIDField(null=True)
     object_label = models.CharField(max_length=256)
     changes = models.JSONField(default=dict)
-    #: The clear beginning of the token that was used; empty for pages and commands.
+    #: The clear prefix of the token that was used; empty for pages and commands.
     via = models.CharField(max_length=12, blank=True)
 
     class Meta(TenantOwned.Meta):
@@ -445,7 +448,7 @@ class NamespaceState(TenantOwned):
     workloads = models.JSONField(default=list)
     warnings = models.JSONField(default=list)
     checked_at = models.DateTimeField(default=timezone.now)
-    #: When the namespace was last as it should be.
+    #: When the namespace was last found in sync.
     in_sync_at = models.DateTimeField(null=True)
 
     class Meta(TenantOwned.Meta):

@@ -22,7 +22,7 @@ RowT = TypeVar("RowT", bound=models.Model)
 
 
 class InvalidCursor(ValueError):
-    """The cursor was not made here for this list; the list is to be shown from its beginning."""
+    """The cursor was not made for this list; callers show the list from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _after(columns: list[str], position: list[Any], falling: bool) -> Q:
     for index in range(len(columns)):
         equal = Q(**dict(zip(columns[:index], position[:index], strict=True)))
         condition |= equal & Q(**{f"{columns[index]}__{operator}": position[index]})
-    # Implied by the rest, but this is the part that an index can begin at.
+    # The last condition is implied by the others; it is the one that an index scan can start at.
     return condition & Q(**{f"{columns[0]}__{operator}e": position[0]})
 
 

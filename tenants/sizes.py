@@ -85,11 +85,12 @@ SIZES: dict[str, Size] = {
     ),
 }
 
-#: Fewer would keep the bundle itself out: each namespace has a ConfigMap of the cluster's own.
+#: The minimum of each number, if it is not 1. ConfigMaps, for example, may not be 0: the cluster
+#: puts one of its own into each namespace.
 MIN_NUMBERS = {"gpus": 0, "volumes": 0, "storage": 0, "services": 0, "secrets": 0, "jobs": 0}
 MAX_NUMBER = 1_000_000
 NUMBERS = tuple(field.name for field in fields(Size))
-#: The numbers in words, with their units.
+#: The label of each number, with its unit.
 LABELS = {
     "cores": "CPU cores",
     "memory": "Memory in GiB",
@@ -107,9 +108,9 @@ LABELS = {
 
 
 def size_of(name: str, custom: Mapping[str, Any]) -> Size:
-    """Return a tenant's size; raises ValidationError, which says what is wrong with it.
+    """Return a tenant's size by its name; a custom one has a small size's numbers for the rest.
 
-    Of a custom size, what it does not say is as in a small one.
+    Raises ValidationError for an unknown name and for malformed custom numbers.
     """
     if name == SizeName.CUSTOM:
         check_custom(custom)
@@ -128,7 +129,7 @@ def check_custom(custom: Any) -> None:
         text = f"A size has no {', '.join(unknown)}; it has {', '.join(NUMBERS)}."
         raise ValidationError(text)
     if errors := wrong_numbers(custom):
-        # A field's validators may not raise errors by name.
+        # Django's field validators must raise a list of messages, not errors by name.
         raise ValidationError([f"{name}: {text}" for name, text in errors.items()])
 
 

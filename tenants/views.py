@@ -83,7 +83,7 @@ def activity(request: HttpRequest, tenant: str) -> HttpResponse:
     )
 
 
-#: What the activity page can be narrowed to: the first word of an event's action.
+#: The filters of the activity page: the first word of an event's action, and its label.
 ACTIONS = {
     "model": "Models",
     "version": "Versions",
@@ -145,7 +145,7 @@ def _change_member(request: HttpRequest, tenant: str) -> HttpResponse:
             messages.success(request, f"{person} is {role} now.")
     except ValidationError as error:
         return _members_page(request, " ".join(error.messages), HTTPStatus.UNPROCESSABLE_ENTITY)
-    # Who has just removed themselves sees nothing of this team any more.
+    # People who removed themselves may not see this team's pages any more.
     if role == "remove" and membership.user == actor:
         return redirect("home")
     return redirect("members", tenant)
@@ -263,7 +263,7 @@ def _robot(name: str) -> Membership:
 
 
 def _as_now(robot: Membership) -> dict[str, Any]:
-    """Return what the robot's newest token may do, so that the next one may do the same."""
+    """Return the scope of the robot's newest token, as the form's initial value."""
     living = robot.user.living_tokens  # type: ignore[attr-defined]  # prefetched
     return {"scope": living[0].scope} if living else {}
 
@@ -275,7 +275,7 @@ def _made(
     page: Callable[..., HttpResponse],
     back: str,
 ) -> HttpResponse:
-    """Make a token and show the page with its secret; or the form with what is wrong with it."""
+    """Make a token and show the page with its secret, or the form with its errors."""
     try:
         with transaction.atomic():
             token, secret = make()
@@ -283,7 +283,7 @@ def _made(
         form.add_verb_errors(error)
         return page()
     except tokens.AlreadyMade:
-        # The page with the secret was loaded again, or its form sent twice.
+        # The page with the secret was reloaded, or its form was sent twice.
         text = "This token was made already. Its secret is shown once; make another if it is lost."
         messages.warning(request, text)
         return redirect(back, current_scope().slug)

@@ -18,12 +18,12 @@ MIDDLEWARE = ["bulkhead.middleware.RequestIdMiddleware"]
 TEMPLATES = []
 ROOT_URLCONF = "bulkhead.admission_urls"
 WSGI_APPLICATION = "bulkhead.admission_wsgi.application"
-# A caller is known by its certificate or by the network; which name it calls us by says nothing.
+# Callers are known by their certificate or their network; the Host header says nothing about them.
 ALLOWED_HOSTS = ["*"]
-# An API server stores objects of up to 3 MiB, and an update brings the old one along.
+# An API server stores objects of up to 3 MiB, and a review of an update holds the old one as well.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024
 
-# An API server waits 3 seconds. Where the database is not there it is to be told so before.
+# An API server waits 3 seconds for the webhook; if the database is away, answer 503 before that.
 LIMITS = {"connect_timeout": 2, "tcp_user_timeout": 2000}
 DATABASES = SITES | {
     "default": SITES["default"] | {"OPTIONS": SITES["default"]["OPTIONS"] | LIMITS},

@@ -3,13 +3,14 @@
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
-#: Tables in which the web role may not do everything, and what it may do.
+#: The web role's rights in tables where it may not do everything.
 RESTRICTED_TABLES = {
     "django_migrations": "SELECT",
-    # History is append-only.
+    # Audit events are append-only.
     "tenants_auditevent": "SELECT, INSERT",
     "tenants_accountevent": "SELECT, INSERT",
-    # guardian falls back to these silently; grants belong in the tables that row security guards.
+    # guardian silently falls back to its generic tables, which have no row-level security; without
+    # INSERT such a grant fails instead.
     "guardian_userobjectpermission": "SELECT, DELETE",
     "guardian_groupobjectpermission": "SELECT, DELETE",
 }
@@ -18,8 +19,8 @@ RESTRICTED_TABLES = {
 def grant_to_web_role(owner: BaseDatabaseWrapper, web: BaseDatabaseWrapper) -> None:
     """Set the web role's rights on every table and sequence of the schema ``public``.
 
-    It is done after each migration, from nothing, so that a right taken away here is taken
-    away there. Without a role of its own (one role for both) there is nothing to grant.
+    It runs after each migration and revokes everything first, so that a right that is removed here
+    is removed in the database. If web and owner are one role, nothing is done.
     """
     role = sql.Identifier(web.settings_dict["USER"])
     if web.settings_dict["USER"] == owner.settings_dict["USER"]:

@@ -52,10 +52,10 @@ ROLES_SQL = Path(__file__).resolve().parent.parent / "postgres" / "roles.sql"
 
 #: The account that the server runs as when Bulkhead is run by root.
 ACCOUNT = "bulkhead-postgres"
-#: What the kernels allow for a socket's path: 104 bytes on macOS, 108 on Linux, with the NUL.
+#: The kernels' limit for a socket's path: 104 bytes on macOS, 108 on Linux, with the NUL.
 MAX_SOCKET_PATH_BYTES = 103
 SOCKET_NAME = ".s.PGSQL.5432"
-#: Recovering from a crash takes as long as it takes to read what was written since a checkpoint.
+#: Long, because after a crash the server first replays the log since the last checkpoint.
 START_SECONDS = 300
 STOP_SECONDS = 60
 
@@ -96,8 +96,8 @@ class Urls:
 
 
 @dataclass(frozen=True)
-class _Membership:
-    """This process's share in a running server."""
+class _Use:
+    """This process's use of a running server: its shared lock, and the server's addresses."""
 
     lock: int
     urls: Urls
@@ -116,7 +116,7 @@ class _Account:
         return self.uid != os.geteuid()
 
 
-_memberships: dict[Path, _Membership] = {}
+_uses: dict[Path, _Use] = {}
 _guard = threading.Lock()
 
 
@@ -127,7 +127,7 @@ def ensure_running(data_dir: Path) -> Urls:
     """
     home = data_dir.expanduser().resolve() / "postgres"
     with _guard:
-        known = _memberships.get(home)
+        known = _uses.get(home)
         if known is not None and _is_running(home):
             return known.urls
         lock = _join(home) if known is None else known.lock
@@ -139,18 +139,18 @@ def ensure_running(data_dir: Path) -> Urls:
             if known is None:
                 _leave(home, lock)
             raise
-        if not _memberships:
+        if not _uses:
             atexit.register(_leave_all)
-        _memberships[home] = _Membership(lock, urls)
+        _uses[home] = _Use(lock, urls)
         return urls
 
 
 def _leave_all() -> None:
     """Leave every server at the end of this process."""
     with _guard:
-        while _memberships:
-            home, membership = _memberships.popitem()
-            _leave(home, membership.lock)
+        while _uses:
+            home, use = _uses.popitem()
+            _leave(home, use.lock)
 
 
 def _leave(home: Path, lock: int) -> None:
@@ -184,9 +184,9 @@ def _forget_in_child() -> None:
     """After a fork: the child joins for itself when it first asks; the lock is its parent's."""
     global _guard
     _guard = threading.Lock()
-    for membership in _memberships.values():
-        os.close(membership.lock)
-    _memberships.clear()
+    for use in _uses.values():
+        os.close(use.lock)
+    _uses.clear()
     atexit.unregister(_leave_all)
 
 
@@ -237,7 +237,7 @@ def _is_running(home: Path) -> bool:
     try:
         status = (home / "data" / "postmaster.pid").read_text().splitlines()[7]
         folder = _socket_folder(home)
-        # A folder under /tmp may have been swept away and made anew by somebody else.
+        # A folder under /tmp may have been cleaned up, and made anew by another user.
         found = folder.lstat()
         if found.st_uid != _account(make=False).uid or found.st_mode & 0o077:
             return False
@@ -605,7 +605,7 @@ def _make_roles(home: Path, programs: Path) -> None:
         autocommit=True,
     ) as connection:
         for role in (OWNER_ROLE, WEB_ROLE):
-            # Already hashed, so that no log can show it.
+            # Hashed here, so that the statement's text in a log shows no password.
             hashed = connection.pgconn.encrypt_password(
                 passwords[role].encode(), role.encode(), b"scram-sha-256"
             )

@@ -29,15 +29,15 @@ def flag(name: str, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name}={value!r} is neither true nor false.")
 
 
-def integer(name: str, default: int, *, least: int = 0) -> int:
-    """Return ``name`` as a whole number of at least ``least``."""
+def integer(name: str, default: int, *, minimum: int = 0) -> int:
+    """Return ``name`` as a whole number of at least ``minimum``."""
     value = os.environ.get(name, str(default))
     try:
         number = int(value)
     except ValueError:
         raise ImproperlyConfigured(f"{name}={value!r} is not a whole number.") from None
-    if number < least:
-        raise ImproperlyConfigured(f"{name}={number} is less than {least}.")
+    if number < minimum:
+        raise ImproperlyConfigured(f"{name}={number} is less than {minimum}.")
     return number
 
 

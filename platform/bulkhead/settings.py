@@ -39,7 +39,7 @@ def database(variable: str, url: str) -> dict[str, Any]:
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # The error repeats the address, and a password is part of that.
+        # Not "from error": its message repeats the address, which holds the password.
         raise ImproperlyConfigured(f"{variable} is not a PostgreSQL address.") from None
     named = {key: str(parts.pop(key, "")) for key in ("user", "password", "host", "port", "dbname")}
     for key in ("user", "dbname"):
@@ -68,7 +68,7 @@ def artifacts_storage(where: str) -> dict[str, Any]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     else:
         folder = Path(where)
-        # It may be a disk that is not mounted; made here, it would fill the wrong one.
+        # Never made here: it may be the mount point of a disk that is not mounted.
         if not folder.is_absolute() or not folder.is_dir():
             raise ImproperlyConfigured(
                 "BULKHEAD_STORAGE is neither s3://bucket/prefix nor a folder that is there, written"
@@ -109,7 +109,7 @@ WEB_URL = env.secret("DATABASE_URL")
 OWNER_URL = env.secret("DATABASE_OWNER_URL")
 EMBEDDED_DATABASE = WEB_URL is None
 
-PORT = env.integer("PORT", 8000, least=1)
+PORT = env.integer("PORT", 8000, minimum=1)
 SITE_URL = env.text("BULKHEAD_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
 try:
     SITE = urlsplit(SITE_URL)
@@ -119,8 +119,8 @@ if SITE.scheme not in {"http", "https"} or not SITE.hostname:
     raise ImproperlyConfigured(f"BULKHEAD_URL={SITE_URL!r} is not an http or https address.")
 HTTPS = SITE.scheme == "https"
 
-# Only a machine that keeps its own database may invent its own key: with several machines
-# each would sign with another, and sessions would end at every change of machine.
+# A key is generated only beside the embedded database, on a single machine: of several machines
+# each would sign with its own, and a session would end whenever another machine answers.
 SECRET_KEY = env.secret("BULKHEAD_SECRET_KEY") or ""
 if not SECRET_KEY:
     if not EMBEDDED_DATABASE:
@@ -142,8 +142,8 @@ DATABASES = {
 # Tests go through the web role too: the owner makes the test database, `default` reads it.
 DATABASES["default"]["TEST"] = {"MIRROR": "owner"}
 DATABASES["owner"]["TEST"] = {"DEPENDENCIES": []}
-# Where a pooler cannot keep prepared statements (PgBouncer before 1.22, or with
-# max_prepared_statements 0), each one is sent whole.
+# Off for a pooler without prepared statements (PgBouncer before 1.22, or with
+# max_prepared_statements 0).
 PREPARE_STATEMENTS = env.flag("BULKHEAD_PREPARE_STATEMENTS", True)
 
 INSTALLED_APPS = [
@@ -183,7 +183,7 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "bulkhead.urls"
 WSGI_APPLICATION = "bulkhead.wsgi.application"
-#: Served by listeners of their own, and never by the site; the checks look at them all the same.
+#: URLconfs of private listeners, never served by the site; the system checks cover them too.
 PRIVATE_URLCONFS = ["bulkhead.admission_urls"]
 
 TEMPLATES = [
@@ -233,18 +233,18 @@ ACCOUNT_RATE_LIMITS = {
 }
 ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("BULKHEAD_TRUSTED_PROXIES", 0)
 
-# Grants live in ModelUserGrant and ModelGroupGrant; nobody is anonymous here.
+# Grants are rows of ModelUserGrant and ModelGroupGrant; there is no anonymous account.
 ANONYMOUS_USER_NAME = None
 GUARDIAN_AUTO_PREFETCH = False
 GUARDIAN_RAISE_403 = True
 SILENCED_SYSTEM_CHECKS = ["guardian.W001"]  # it looks for guardian's own class; ours extends it
 
-# In the database, so that every process counts the same failed sign-ins; no tenant data is cached.
+# In the database, so that all processes count failed sign-ins together; holds no tenant data.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "bulkhead_cache",
-        # Somebody with many addresses must not push out the counts of the others.
+        # Large: an attacker with many addresses must not evict the counts of the others.
         "OPTIONS": {"MAX_ENTRIES": 10_000},
     }
 }
@@ -283,15 +283,15 @@ STORAGES = {
     "artifacts": artifacts_storage(env.text("BULKHEAD_STORAGE", "")),
 }
 
-# How tenants' namespaces are rendered; the defaults are those of the class.
+# How tenants' namespaces are rendered; the defaults are Installation's own.
 DEFAULTS = Installation()
 KUBERNETES = Installation(
     prefix=env.text("BULKHEAD_LABEL_PREFIX", DEFAULTS.prefix),
     registry_namespace=env.text("BULKHEAD_NAMESPACE", DEFAULTS.registry_namespace),
     gateway_namespace=env.text("BULKHEAD_GATEWAY_NAMESPACE", DEFAULTS.gateway_namespace),
     dns_namespace=env.text("BULKHEAD_DNS_NAMESPACE", DEFAULTS.dns_namespace),
-    registry_port=env.integer("BULKHEAD_SERVICE_PORT", DEFAULTS.registry_port, least=1),
-    serving_port=env.integer("BULKHEAD_SERVING_PORT", DEFAULTS.serving_port, least=1),
+    registry_port=env.integer("BULKHEAD_SERVICE_PORT", DEFAULTS.registry_port, minimum=1),
+    serving_port=env.integer("BULKHEAD_SERVING_PORT", DEFAULTS.serving_port, minimum=1),
     pod_security=env.text("BULKHEAD_POD_SECURITY", DEFAULTS.pod_security),
     binds_users=env.flag("BULKHEAD_BIND_USERS", DEFAULTS.binds_users),
     user_prefix=env.text("BULKHEAD_USER_PREFIX", ""),
@@ -314,9 +314,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
-        # Its warnings repeat each 404's path; a path may hold a model's name.
+        # Its warnings contain the path of each 404, which may hold a model's name.
         "django.request": {"level": "ERROR"},
-        # Its warnings repeat what a server sent that cannot be read.
+        # Its warnings quote malformed answers of other servers.
         "urllib3.connection": {"level": "ERROR"},
     },
 }

@@ -9,5 +9,5 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bulkhead.settings")
 application = get_wsgi_application()
 
-# With a hole in a wall nothing is served: a privileged role, a table without its policies.
+# Do not start if the isolation has a hole, such as a privileged role or a table without policies.
 call_command("check", databases=["default"], stdout=io.StringIO())

@@ -24,7 +24,8 @@ const copy = async (button) => {
   }
 };
 
-// Asks before a form is sent; without this script it is sent at once, and can be taken back.
+// Opens a dialog before a form with data-confirm is sent. Without JavaScript such a form is sent at
+// once; what it does can be undone.
 const confirm = (form, submitter) => {
   const dialog = document.createElement("dialog");
   const text = document.createElement("p");
@@ -57,7 +58,7 @@ const confirm = (form, submitter) => {
   dialog.showModal();
 };
 
-// A key without Ctrl, Alt or Command must be possible to switch off (WCAG 2.1.4).
+// WCAG 2.1.4: a shortcut of a single key, without Ctrl, Alt or Command, can be switched off.
 const shortcuts = () => localStorage.getItem("shortcuts") !== "off";
 
 const typing = (element) => element.closest("input, textarea, select, [contenteditable]");
@@ -109,12 +110,12 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-shortcuts]")) {
     localStorage.setItem("shortcuts", event.target.checked ? "on" : "off");
   }
-  // A select of the filters is applied at once; without this script its form has a button.
+  // A changed filter is applied at once; without JavaScript the form has a button.
   const form = event.target.closest("form[data-auto]");
   if (form && event.target.matches("select")) form.requestSubmit();
 });
 
-// Files that are dropped on a form go into its field for files, as if they had been chosen there.
+// Files dropped on a form are put into its file field, as if they had been chosen there.
 const dropForm = (event) =>
   event.dataTransfer?.types.includes("Files") && event.target.closest("[data-files-into]");
 
@@ -131,7 +132,7 @@ document.addEventListener("drop", (event) => {
   field.focus();
 });
 
-// A finding's line is shown in the text that it is about.
+// A link to a finding's line selects that line in the checked text.
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-line]");
   const text = link && document.querySelector(link.getAttribute("href"));
@@ -144,7 +145,7 @@ document.addEventListener("click", (event) => {
   text.scrollTop = (text.scrollHeight / lines.length) * (link.dataset.line - 4);
 });
 
-// A whole page instead of a part: the session has ended, so the browser goes there itself.
+// htmx got the sign-in page instead of a fragment, since the session has ended: reload the page.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { pathname, origin } = new URL(event.detail.xhr.responseURL || location.href);
   if (origin !== location.origin || pathname !== "/sign-in/") return;

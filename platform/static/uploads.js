@@ -1,5 +1,5 @@
-// Sends files to a version: one request a file, two at a time, each with its progress. Without this
-// script the page shows a plain form instead.
+// Uploads files to a version: one request per file, two at a time, each with its progress. Without
+// JavaScript the page shows a plain form instead.
 "use strict";
 
 (() => {
@@ -55,7 +55,7 @@
     item.cancel.hidden = !isOpen(item);
     item.retry.hidden = !["failed", "cancelled"].includes(state);
     item.bar.hidden = !isOpen(item);
-    // The button that had the focus may be gone; its place in the page must not be.
+    // If the focused button was hidden, move the focus to its neighbour, not to the page's top.
     if (held && document.activeElement === document.body) {
       (item.retry.hidden ? item.row : item.retry).focus();
     }
@@ -89,17 +89,18 @@
     show(item, "waiting");
   };
 
-  // What the server said, in words; a page instead of words means that the session is over.
+  // Returns the server's error as text, or "" for success. An answer from another address is the
+  // sign-in page: the session has ended.
   const answer = (request, url) => {
     if (new URL(request.responseURL || url, location.href).pathname !== new URL(url, location.href).pathname) {
       return "Your session has ended: sign in again, then retry.";
     }
     try {
-      const said = JSON.parse(request.responseText);
-      if (said.sha256) return "";
-      if (said.error) return said.error;
+      const body = JSON.parse(request.responseText);
+      if (body.sha256) return "";
+      if (body.error) return body.error;
     } catch {
-      // Not from the view itself.
+      // No JSON: the answer is not the view's own, but a proxy's or an error page.
     }
     if (request.status === 413) return "A server between you and the registry takes no file of this size.";
     if (request.status === 403) return "You may not upload here any more: reload the page to see why.";
@@ -166,7 +167,8 @@
     if (!queue.some(isOpen) && queue.some((item) => item.state === "done")) refresh();
   };
 
-  // Fetched once more if files came while it was: htmx drops a request of what it has replaced.
+  // Reloads the list of files, and once more if files were kept meanwhile: htmx drops a request whose
+  // source element it has replaced.
   const refresh = async () => {
     if (!document.getElementById("files")) {
       if (queue.every((item) => item.state === "done")) location.assign(box.dataset.files);
@@ -182,13 +184,13 @@
         await htmx.ajax("GET", location.pathname, { source, target: "#files", swap: "outerHTML" });
       }
     } catch {
-      // Said in a toast; the next file that is kept tries again.
+      // A toast has told; the next file that is kept reloads the list again.
     } finally {
       fetching = false;
     }
   };
 
-  // A folder that is a model goes to the top: MLflow looks for the MLmodel there.
+  // The folder's name is dropped if the folder is a model: MLflow looks for MLmodel at the top.
   const placed = (found) => {
     const folder = found[0]?.path.split("/")[0];
     const isModel = found.some(({ path }) => path === `${folder}/MLmodel`);
@@ -224,7 +226,7 @@
     if (entry.isFile) return [{ path, file: await read(entry) }];
     const reader = entry.createReader();
     const found = [];
-    // A reader gives a hundred entries at a time, and none at the end.
+    // readEntries returns at most 100 entries per call, and none at the end.
     for (let entries = await batch(reader); entries.length; entries = await batch(reader)) {
       for (const one of entries) found.push(...(await walk(one)));
     }
@@ -247,7 +249,7 @@
     box = document.querySelector("[data-uploads]");
     if (!box) return;
     const zone = box.querySelector("[data-drop]");
-    // Beside the zone a drop would make the browser leave the page and open the file.
+    // Without these listeners, a drop beside the zone would make the browser open the file.
     document.addEventListener("dragover", hold);
     document.addEventListener("dragenter", hold);
     document.addEventListener("dragleave", (event) => {

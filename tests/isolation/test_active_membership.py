@@ -4,25 +4,28 @@ from datetime import timedelta
 from itertools import product
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from tenants.identity import robots, tokens
 from tenants.isolation.credentials import BadToken, NotAMember
 from tenants.isolation.scope import member_scope, token_scope
+from tenants.isolation.statements import active
 from tenants.models import Membership, User
 from tests.support.api import make_token
-from tests.support.people import World
+from tests.support.people import World, make_user
 
-#: When each membership ends, from now on; None: never.
+#: When each membership ends, from now on; None: never. PostgreSQL's now() is the transaction's
+#: beginning, so nothing ends within the time that a test takes.
 ENDS = {
     "never": None,
     "in a year": timedelta(days=365),
-    "in a minute": timedelta(minutes=1),
-    "a second ago": timedelta(seconds=-1),
+    "in an hour": timedelta(hours=1),
+    "an hour ago": timedelta(hours=-1),
     "a year ago": timedelta(days=-365),
     "no membership": None,
 }
-ACTIVE = {"never", "in a year", "in a minute"}
+ACTIVE = {"never", "in a year", "in an hour"}
 
 
 def let_in_until(world: World, user: User, end: str) -> None:
@@ -81,3 +84,21 @@ def test_a_robots_token_lasts_as_long_as_its_makers_membership(
     User.objects.filter(pk=world.mia.pk).update(is_active=is_active)
     listed = Membership.objects.active().filter(tenant=world.alpha, user=world.mia).exists()
     assert listed == token_opens(secret) == (is_active and end in ACTIVE)
+
+
+def test_the_sql_finds_the_memberships_that_the_orm_finds(world: World) -> None:
+    """The scopes' statements and the queries on pages are two ways to ask one question."""
+    people = []
+    for number, (end, is_active) in enumerate(product(ENDS, (True, False))):
+        person = make_user(f"person{number}", is_active=is_active)
+        let_in_until(world, person, end)
+        people.append(person)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT member.id FROM tenants_membership member"
+            f" JOIN tenants_user person ON person.id = member.user_id WHERE {active()}"
+        )
+        found = {row[0] for row in cursor.fetchall()}
+    listed = Membership.objects.active()
+    assert found == set(listed.values_list("id", flat=True))
+    assert listed.filter(user__in=people).count() == len(ACTIVE)

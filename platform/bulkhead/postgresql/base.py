@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.backends.postgresql import base
 from psycopg.conninfo import conninfo_to_dict
 
-#: psycopg prepares a statement that asks for it at once, and others when they came this often.
+#: psycopg prepares a statement after this many executions, or at once if ``prepare`` is given.
 PREPARE_THRESHOLD = 5
 
 

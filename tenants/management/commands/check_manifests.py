@@ -17,9 +17,9 @@ from tenants.kubernetes.manifests import reports
 from tenants.kubernetes.manifests.reader import FILES, Place, Unreadable
 from tenants.management import lookup
 
-#: The exit code where a file cannot be read or there is no such team; 1 is "an error was found".
+#: The exit code for an unreadable file or an unknown team; 1 means that an error was found.
 UNUSABLE = 2
-#: What is read of a folder, however deep; hidden folders are left out.
+#: The files that are read in a folder, at any depth; hidden folders are left out.
 SUFFIXES = {".yaml", ".yml", ".json"}
 STDIN = "stdin"
 
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         if report.unreadable:
             raise _unusable("Not all of it could be read.")
         if not report.objects:
-            # A template that failed before us gives nothing, and nothing must not pass for clean.
+            # Empty input is an error: in a pipe, the command before us may have failed.
             raise _unusable("There is no object in it: nothing was checked.")
         if report.errors:
             raise CommandError("The manifests do not stay inside their tenant.")

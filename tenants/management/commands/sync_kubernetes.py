@@ -19,13 +19,13 @@ from tenants.management import lookup
 from tenants.models import NamespaceState, Tenant
 
 REPORT_SECONDS = 5
-#: Seconds that a watch waits at most after rounds in which nothing worked.
+#: Maximum seconds between two rounds of a watch while rounds fail.
 MAX_PAUSE_SECONDS = 600
 
 State = NamespaceState.State
 DRIFTED, FAILED, INTERRUPTED = 2, 1, 130
 
-#: How a line about an object begins: what is done, or would be.
+#: The mark before an object in the output, by its state.
 MARKS = {
     "missing": "+",
     "created": "+",
@@ -89,7 +89,7 @@ class Command(BaseCommand):
             sys.exit(code)
 
     def _watch(self, clusters: list[Cluster], options: dict[str, Any]) -> NoReturn:
-        # As the first process of a container it would not hear the signal otherwise.
+        # Process 1 of a container ignores SIGTERM unless it has a handler.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         seen: dict[tuple[str, str], Any] = {}
         failed = 0

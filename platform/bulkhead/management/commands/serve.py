@@ -35,10 +35,11 @@ from granian.server import MPServer
 from bulkhead import env
 
 APPLICATION = "bulkhead.wsgi:application"
-#: Each thread keeps a connection of its own, and the embedded database takes 100.
+#: Threads of a worker; each keeps a database connection, and all workers together at most
+#: CONNECTIONS: the embedded database accepts 100.
 THREADS = 8
 CONNECTIONS = 80
-#: A killed server's workers need a moment to notice; only then is the port really taken.
+#: Seconds to wait for a port in use: a killed server's workers take a moment to end.
 PORT_WAIT_SECONDS = 2.0
 STOP_SECONDS = 10
 TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGHUP}
@@ -60,8 +61,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Refuse, or serve until told to stop."""
         host = options["host"]
-        port = options["port"] or env.integer("PORT", 8000, least=1)
-        workers = options["workers"] or env.integer("WORKERS", 2, least=1)
+        port = options["port"] or env.integer("PORT", 8000, minimum=1)
+        workers = options["workers"] or env.integer("WORKERS", 2, minimum=1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, leave)
         claim_port(host, port)
