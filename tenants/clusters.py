@@ -5,12 +5,12 @@ Also the namespace's name that a new tenant gets.
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import yaml
 from django.core.exceptions import ImproperlyConfigured
 
 from tenants.dns import is_label
+from tenants.documents import Malformed, Node
 
 #: How the names of Bulkhead's own objects in a cluster begin, and tenants' namespaces with them.
 PREFIX = "bh"
@@ -33,6 +33,10 @@ class Cluster:
     keys: str = ""
     ca: str = ""
     token: str = ""
+
+
+#: The keys that a cluster may have in the file.
+KEYS = [field.name for field in fields(Cluster)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,10 @@ def read_clusters(path: str) -> tuple[Cluster, ...]:
         raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: {path} cannot be read: {error}") from None
     if not isinstance(listed, list) or not listed:
         raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: {path} is no list of clusters.")
-    clusters = tuple(_cluster(entry) for entry in listed)
+    try:
+        clusters = tuple(_cluster(entry) for entry in Node(listed).items())
+    except Malformed as error:
+        raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: {error}") from None
     for what in ("name", "issuer"):
         given = [value for cluster in clusters if (value := getattr(cluster, what))]
         if len(set(given)) < len(given):
@@ -90,19 +97,14 @@ def read_clusters(path: str) -> tuple[Cluster, ...]:
     return clusters
 
 
-def _cluster(entry: Any) -> Cluster:
-    known = {field.name for field in fields(Cluster)}
-    if not isinstance(entry, dict) or not set(entry) <= known:
-        raise ImproperlyConfigured(f"BULKHEAD_CLUSTERS: a cluster has {', '.join(sorted(known))}.")
-    if not all(isinstance(value, str) for value in entry.values()):
-        raise ImproperlyConfigured("BULKHEAD_CLUSTERS: what a cluster has is text.")
-    cluster = Cluster(**{"name": "", **entry})
+def _cluster(entry: Node) -> Cluster:
+    """Return one cluster of the list; raises Malformed."""
+    given = {key: value.text() for key, value in entry.fields(KEYS).items()}
+    cluster = Cluster(**{"name": "", **given})
     if not is_label(cluster.name):
-        raise ImproperlyConfigured(
-            f"BULKHEAD_CLUSTERS: {cluster.name!r} is no name: use lower-case letters, digits and -."
+        raise entry.malformed(
+            f"{cluster.name!r} is no name: use lower-case letters, digits and hyphens"
         )
     if bool(cluster.issuer) != bool(cluster.keys):
-        raise ImproperlyConfigured(
-            f"BULKHEAD_CLUSTERS: {cluster.name} needs issuer and keys, or neither of them."
-        )
+        raise entry.malformed(f"{cluster.name} needs issuer and keys, or neither of them")
     return cluster

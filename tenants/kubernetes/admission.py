@@ -27,6 +27,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from tenants.access import public
+from tenants.documents import Malformed, Node, get, text_of
 from tenants.isolation.credentials import NobodysNamespace
 from tenants.isolation.scope import namespace_scope
 from tenants.kubernetes.bundle.objects import Object
@@ -43,10 +44,6 @@ NAMED_PROBLEMS = 10
 
 NOBODYS = "This namespace belongs to no team here."
 SUSPENDED = "The team of this namespace is suspended: nothing new runs in it."
-
-
-class Malformed(Exception):
-    """This is no AdmissionReview that can be answered; the message says why."""
 
 
 @public
@@ -77,41 +74,37 @@ def answer(body: bytes) -> Object:
         sent = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise Malformed("This is not JSON.") from None
-    if not isinstance(sent, dict) or (sent.get("apiVersion"), sent.get("kind")) != (
-        API_VERSION,
-        KIND,
-    ):
+    if (get(sent, "apiVersion"), get(sent, "kind")) != (API_VERSION, KIND):
         raise Malformed(f"This is no {KIND} of {API_VERSION}.")
-    request = sent.get("request")
-    if not isinstance(request, dict):
-        raise Malformed("It has no request.")
-    uid = request.get("uid")
-    if not isinstance(uid, str) or not uid:
-        raise Malformed("Its request has no uid.")
+    request = Node(sent).field("request")
+    uid = request.field("uid")
+    if not uid.text():
+        raise uid.malformed("expected a uid")
     try:
-        return {"apiVersion": API_VERSION, "kind": KIND, "response": {"uid": uid, **judge(request)}}
+        response = {"uid": uid.text(), **respond(request)}
     except RecursionError:
         raise Malformed("Its object is nested too deeply.") from None
+    return {"apiVersion": API_VERSION, "kind": KIND, "response": response}
 
 
-def judge(request: Object) -> Object:
+def respond(request: Node) -> Object:
     """Return whether the request is allowed, and the words for it; raises Malformed."""
-    operation = request.get("operation")
-    if operation in ("DELETE", "CONNECT"):
+    operation = request.field("operation")
+    if operation.value in ("DELETE", "CONNECT"):
         return {"allowed": True}
-    if operation not in ("CREATE", "UPDATE"):
-        raise Malformed("Its request has no operation that is known here.")
+    if operation.value not in ("CREATE", "UPDATE"):
+        raise operation.malformed("expected CREATE, UPDATE, DELETE or CONNECT")
     obj = _object(request)
     references = whole = references_of(obj)
-    if operation == "UPDATE":
-        before = {reference.named for reference in references_of(request.get("oldObject"))}
+    if operation.value == "UPDATE":
+        before = {reference.named for reference in references_of(request.field("oldObject").value)}
         references = [reference for reference in references if reference.named not in before]
         if not references:
             return {"allowed": True}
-    verdict = _judge(str(request.get("namespace", "")), references)
-    if verdict["allowed"] and (warnings := _warnings(references, whole, str(obj["kind"]))):
-        verdict["warnings"] = warnings
-    return verdict
+    response = _response(text_of(get(request.value, "namespace")), references)
+    if response["allowed"] and (warnings := _warnings(references, whole, str(obj["kind"]))):
+        response["warnings"] = warnings
+    return response
 
 
 def _warnings(references: list[Reference], whole: list[Reference], kind: str) -> list[str]:
@@ -124,16 +117,15 @@ def _warnings(references: list[Reference], whole: list[Reference], kind: str) ->
     return warnings
 
 
-def _object(request: Object) -> Object:
-    """Return the object to be judged, if it is of the kind that the request says."""
-    kind, obj = request.get("kind"), request.get("object")
-    named = kind.get("kind") if isinstance(kind, dict) else None
-    if not isinstance(obj, dict) or not named or obj.get("kind") != named:
-        raise Malformed("Its request has no object of its kind.")
-    return obj
+def _object(request: Node) -> Object:
+    """Return the object to be judged; raises Malformed unless its kind is the request's."""
+    kind, found = get(request.value, "kind", "kind"), request.field("object")
+    if not isinstance(found.value, dict) or not kind or found.value.get("kind") != kind:
+        raise found.malformed("expected an object of the request's kind")
+    return found.value
 
 
-def _judge(namespace: str, references: list[Reference]) -> Object:
+def _response(namespace: str, references: list[Reference]) -> Object:
     if not is_storable(namespace):  # no namespace has such a name
         return _denied(NOBODYS)
     try:

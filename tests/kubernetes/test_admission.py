@@ -407,22 +407,24 @@ MALFORMED: dict[str, tuple[Any, str]] = {
     ),
     "no request": (
         {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"},
-        "It has no request.",
+        "$.request: expected an object",
     ),
     "gzip": (gzip.compress(b"{}"), "This is not JSON."),
 }
+OPERATION = "$.request.operation: expected CREATE, UPDATE, DELETE or CONNECT"
+OBJECT = "$.request.object: expected an object of the request's kind"
 BAD_REQUESTS: dict[str, tuple[tuple[str, ...], dict[str, Any], str]] = {
-    "no uid": (("uid",), {}, "Its request has no uid."),
-    "an empty uid": ((), {"uid": ""}, "Its request has no uid."),
-    "a number for a uid": ((), {"uid": 5}, "Its request has no uid."),
-    "no operation": (("operation",), {}, "no operation that is known here"),
-    "an unknown operation": ((), {"operation": "PATCH"}, "no operation that is known here"),
-    "a list for an operation": ((), {"operation": ["DELETE"]}, "no operation that is known here"),
-    "no kind": (("kind",), {}, "no object of its kind"),
-    "no object": (("object",), {}, "no object of its kind"),
-    "null": ((), {"object": None}, "no object of its kind"),
-    "an object of another kind": ((), {"object": {"kind": "Service"}}, "no object of its kind"),
-    "an object of no kind": ((), {"object": {"metadata": {}}}, "no object of its kind"),
+    "no uid": (("uid",), {}, "$.request.uid: expected text"),
+    "an empty uid": ((), {"uid": ""}, "$.request.uid: expected a uid"),
+    "a number for a uid": ((), {"uid": 5}, "$.request.uid: expected text"),
+    "no operation": (("operation",), {}, OPERATION),
+    "an unknown operation": ((), {"operation": "PATCH"}, OPERATION),
+    "a list for an operation": ((), {"operation": ["DELETE"]}, OPERATION),
+    "no kind": (("kind",), {}, OBJECT),
+    "no object": (("object",), {}, OBJECT),
+    "null": ((), {"object": None}, OBJECT),
+    "an object of another kind": ((), {"object": {"kind": "Service"}}, OBJECT),
+    "an object of no kind": ((), {"object": {"metadata": {}}}, OBJECT),
 }
 
 
