@@ -1,9 +1,13 @@
 """Kubernetes' quantities, read exactly: ``1500m`` is 3/2, ``16Gi`` is 17179869184.
 
-As https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ writes them.
+They are read as the API server's own ``resource.ParseQuantity`` reads them, see
+https://github.com/kubernetes/apimachinery/blob/master/pkg/api/resource/quantity.go. It takes any
+number of digits and any decimal exponent, so ``1e400`` is a quantity; it rounds what is finer than
+a nano away from zero; and what has a binary suffix ends at 2^63-1.
 """
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 #: What a suffix multiplies by.
@@ -12,26 +16,38 @@ SUFFIXES: dict[str, Fraction] = {
     **{f"{name}i": Fraction(2) ** (10 * power) for power, name in enumerate("KMGTPE", start=1)},
     **{name: Fraction(1, 10 ** (3 * power)) for power, name in enumerate("mun", start=1)},
 }
-# A cluster writes far fewer digits; more of them, or a larger exponent, would only cost time.
+#: The finest quantity; what is finer is rounded to it, away from zero.
+NANO = SUFFIXES["n"]
+#: The largest quantity with a binary suffix; a larger one is taken for this one.
+MAX_BINARY = 2**63 - 1
+# Kubernetes has no bounds. Ours are 1,000 digits on either side of the point and 3 of the exponent:
+# a number that long takes microseconds, and a longer one would cost Python time for nothing.
 QUANTITY = re.compile(
-    r"(?P<number>[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40}))"
-    r"(?:[eE](?P<exponent>[+-]?[0-9]{1,2})|(?P<suffix>[KMGTPE]i|[numkMGTPE])?)",
+    r"(?P<number>[+-]?(?:[0-9]{1,1000}(?:\.[0-9]{0,1000})?|\.[0-9]{1,1000}))"
+    r"(?:[eE](?P<exponent>[+-]?[0-9]{1,3})|(?P<suffix>[KMGTPE]i|[numkMGTPE])?)",
 )
+#: From here on people read a number by its power of ten.
+LARGE = 10**15
 
 
 def parse(text: str) -> Fraction:
-    """Return the number that a quantity stands for; raises ValueError for what is none."""
+    """Return the number that a quantity stands for; raises ValueError for another text."""
     found = QUANTITY.fullmatch(text)
     if found is None:
         raise ValueError(f"“{text[:60]}” is no quantity.")
-    scale = SUFFIXES[found["suffix"] or ""]
-    if found["exponent"]:
-        scale = Fraction(10) ** int(found["exponent"])
-    return Fraction(found["number"]) * scale
+    suffix = found["suffix"] or ""
+    scale = Fraction(10) ** int(found["exponent"]) if found["exponent"] else SUFFIXES[suffix]
+    number = Fraction(found["number"]) * scale
+    size = -(-abs(number) // NANO) * NANO
+    if suffix.endswith("i"):
+        size = min(size, Fraction(MAX_BINARY))
+    return size if number >= 0 else -size
 
 
 def write(number: Fraction) -> str:
     """Write a number with up to two decimals, as people read it: 1.5, 0.07, 12,000."""
     if 0 < number < Fraction(1, 200):
         return "less than 0.01"
+    if number >= LARGE:
+        return f"{Decimal(round(number)):.2e}"
     return f"{float(number):,.2f}".rstrip("0").rstrip(".")

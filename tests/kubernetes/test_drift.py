@@ -8,8 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tenants.clusters import Installation
 from tenants.documents import as_text
@@ -173,25 +171,6 @@ def test_what_a_cluster_writes_in_its_own_way_is_none(
     kind: str, name: str, change: Callable[[Object], object]
 ) -> None:
     assert difference(kind, name, change) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "other"),
-    [("500m", "0.5"), ("1024Gi", "1Ti"), ("1000", "1k"), ("1e3", "1000"), ("2E", "2000P"),
-     ("1.5Gi", "1536Mi"), ("100n", "0.1u"), ("+1", "1"), ("1E3", "1000"), ("1Ei", "1024Pi")],
-)  # fmt: skip
-def test_an_amount_has_many_spellings(text: str, other: str) -> None:
-    assert drift.amount(text) == drift.amount(other) is not None
-
-
-@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1gi", "Container", "1.2.3", "0x10", "1e9999"])
-def test_a_word_is_no_amount(text: str) -> None:
-    assert drift.amount(text) is None
-
-
-@given(st.integers(0, 10**12), st.sampled_from(list(drift.FACTORS)))
-def test_an_amount_is_its_number_times_its_unit(number: int, unit: str) -> None:
-    assert drift.amount(f"{number}{unit}") == number * drift.FACTORS[unit]
 
 
 # --- who made it so ----------------------------------------------------------------------------

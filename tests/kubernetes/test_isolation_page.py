@@ -121,11 +121,13 @@ def test_a_limit_that_is_not_what_it_should_be_says_so(world: World, as_: As) ->
     quota["pods"] = {"hard": "500", "used": "21"}
     quota["count/configmaps"] = {"hard": "51", "used": "garbage"}
     quota["count/widgets.example.org"] = {"hard": "3", "used": "1"}
+    quota["count/gadgets.example.org"] = {"hard": "1e400", "used": "1e399"}
     looked(world.alpha, "drift", quota=quota)
     text = words(read(as_(world.bob)))
     assert "21 of 500 Should be 20" in text
     assert "garbage of 51" in text
     assert "count/widgets.example.org 1 of 3" in text
+    assert "count/gadgets.example.org 1.00e+399 of 1.00e+400" in text
 
 
 def test_what_is_wrong_comes_first_and_names_the_culprit(world: World, as_: As) -> None:

@@ -6,12 +6,12 @@ gave a rule more would be wide open and yet "unchanged".
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from contextlib import suppress
 from typing import Any
 
 from tenants.documents import Path, as_text, dict_of, list_of, mappings_of
+from tenants.kubernetes import quantities
 from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.names import FIELD_MANAGER, MANAGED_BY
 from tenants.kubernetes.sync.client import ApiError
@@ -27,28 +27,10 @@ OTHERS = {
     "Namespace": frozenset({"spec"}),
     "ServiceAccount": frozenset({"secrets", "imagePullSecrets"}),
 }
-#: The kinds whose texts are amounts, of which a cluster keeps one spelling: 1024Gi comes back 1Ti.
-WITH_AMOUNTS = frozenset({"ResourceQuota", "LimitRange"})
+#: The kinds whose texts are quantities. A cluster keeps one spelling of each: 1024Gi becomes 1Ti.
+WITH_QUANTITIES = frozenset({"ResourceQuota", "LimitRange"})
 #: The kinds of which more objects allow more: a foreign one opens what ours closes.
 ADDITIVE = frozenset({"RoleBinding", "NetworkPolicy"})
-
-AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))([eE][+-]?\d{1,3}|[numkMGTPE]|[KMGTPE]i)?")
-FACTORS = {
-    **{unit: Decimal(10) ** power for unit, power in zip("num", (-9, -6, -3), strict=True)},
-    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
-}
-
-
-def amount(text: str) -> Decimal | None:
-    """Return the value of a quantity such as 500m or 16Gi; None for another text."""
-    found = AMOUNT.fullmatch(text)
-    if found is None:
-        return None
-    number, unit = found.groups()
-    if unit and unit[0] in "eE" and len(unit) > 1 and unit[1] != "i":
-        return Decimal(number + unit)
-    return Decimal(number) * FACTORS.get(unit, Decimal(1))
 
 
 def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
@@ -58,7 +40,7 @@ def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
     those that begin with our ``prefix``.
     """
     aside = ASIDE | OTHERS.get(wanted["kind"], frozenset())
-    amounts = wanted["kind"] in WITH_AMOUNTS
+    has_quantities = wanted["kind"] in WITH_QUANTITIES
     found: list[Path] = []
     for part in ("labels", "annotations"):
         ours, theirs = (dict_of(obj["metadata"].get(part)) for obj in (wanted, live))
@@ -66,7 +48,7 @@ def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
             if ours.get(key) != theirs.get(key):
                 found.append(("metadata", part, key))
     ours, theirs = (
-        _normal({key: obj[key] for key in obj if key not in aside}, amounts)
+        _normal({key: obj[key] for key in obj if key not in aside}, has_quantities)
         for obj in (wanted, live)
     )
     return [*found, *_differ((), ours, theirs)]
@@ -80,20 +62,20 @@ def _differ(path: Path, wanted: Any, live: Any) -> Iterator[Path]:
         yield path
 
 
-def _normal(value: Any, amounts: bool) -> Any:
+def _normal(value: Any, has_quantities: bool) -> Any:
     """Return the value in a form in which equal things are equal.
 
     A server leaves empty lists out. An empty object is something else than none: as a peer of a
     NetworkPolicy, for one, it chooses everything.
     """
     if isinstance(value, dict):
-        inner = {key: _normal(entry, amounts) for key, entry in value.items()}
+        inner = {key: _normal(entry, has_quantities) for key, entry in value.items()}
         return {key: entry for key, entry in inner.items() if entry not in ([], None)}
     if isinstance(value, list):
-        return [_normal(entry, amounts) for entry in value]
-    if amounts and isinstance(value, str):
-        found = amount(value)
-        return value if found is None else found
+        return [_normal(entry, has_quantities) for entry in value]
+    if has_quantities and isinstance(value, str):
+        with suppress(ValueError):
+            return quantities.parse(value)
     return value
 
 
