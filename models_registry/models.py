@@ -41,6 +41,8 @@ class SharedThroughModelManager(models.Manager[Any]):
 class RegisteredModel(TenantOwned):
     """A model by its name, which is unique in its tenant; its versions hold the rest."""
 
+    counted_as = "models"
+
     name = models.CharField(
         max_length=validators.NAME_LENGTH, validators=[validators.validate_model_name]
     )
@@ -92,6 +94,8 @@ class RegisteredModel(TenantOwned):
 
 class ModelVersion(TenantOwned):
     """One version of a registered model; numbers are counted per model."""
+
+    counted_as = "versions"
 
     class Status(models.TextChoices):
         """Whether the version can be used."""

@@ -22,7 +22,7 @@ from models_registry.models import ModelVersion
 from models_registry.validators import NAME_LENGTH
 from tenants.isolation.scope import current_scope
 from tenants.kubernetes import workloads
-from tenants.kubernetes.workloads import Reference
+from tenants.kubernetes.workloads import Reference, Verdict
 from tenants.prepared import read_in_scope
 from tenants.text import is_storable, shown
 from tenants.workspaces import same_team, workspace_name
@@ -79,8 +79,8 @@ class Meant:
     version: str
 
 
-def judge(reference: Reference) -> str | None:
-    """Say what is wrong with a model that a workload names, for the acting team; None if nothing.
+def verdict_on(reference: Reference) -> Verdict:
+    """Say what is wrong with a model that a workload names, for the acting team.
 
     It repeats what the manifest says and tells nothing else of another team: not why its version
     is recalled, nor which number an alias of its has.
@@ -90,9 +90,11 @@ def judge(reference: Reference) -> str | None:
     else:
         address = reference.uri.partition(":")[2].lstrip("/")
         if sources.LOGGED_MODEL.fullmatch(f"models:/{address}"):
-            return None  # a tracking server's, elsewhere
+            return Verdict()  # a tracking server's, elsewhere
         meant = _addressed(address, quoted(reference.uri))
-    return meant if isinstance(meant, str) else _judge(meant)
+    if isinstance(meant, str):
+        return Verdict(meant)
+    return Verdict(_problem_with(meant), meant.named.alias)
 
 
 def _addressed(address: str, words: str) -> Meant | str:
@@ -126,7 +128,7 @@ def _annotated(model: str, version: str) -> Meant | str:
     return f"{words} is no version: write a number, such as 3, or an alias, such as @champion."
 
 
-def _judge(meant: Meant) -> str | None:
+def _problem_with(meant: Meant) -> str | None:
     row = _look_up(meant.named)
     if row is None:
         return UNKNOWN.format(meant.model)

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import OperationalError, connection, models
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils.module_loading import import_string
 
 from tenants.access import policy_of
 from tenants.isolation import rls
@@ -69,6 +70,26 @@ def references_keep_the_tenant(
         if isinstance(field, models.ForeignKey)
         and issubclass(field.related_model, TenantOwned)
         and not isinstance(field, TenantForeignKey)
+    ]
+
+
+@register()
+def the_registry_answers_for_models(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """bulkhead.E007: MODEL_REFERENCES names a function, which answers for the models of pods."""
+    try:
+        if callable(import_string(settings.MODEL_REFERENCES)):
+            return []
+        problem = f"{settings.MODEL_REFERENCES} cannot be called."
+    except (AttributeError, ImportError) as error:
+        problem = str(error)
+    return [
+        Error(
+            f"MODEL_REFERENCES names no function: {problem}",
+            hint="It takes a Reference and returns a Verdict: see tenants.kubernetes.workloads.",
+            id="bulkhead.E007",
+        )
     ]
 
 

@@ -357,6 +357,8 @@ class TenantOwned(models.Model):
 
     #: Row-level security policies beside ``tenant_isolation``; the system check knows no others.
     extra_policies: ClassVar[frozenset[str]] = frozenset()
+    #: The word for these rows beside their number on the platform admins' pages; '' if not shown.
+    counted_as: ClassVar[str] = ""
 
     class Meta:
         abstract = True

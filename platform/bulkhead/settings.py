@@ -283,6 +283,9 @@ STORAGES = {
     "artifacts": artifacts_storage(env.text("BULKHEAD_STORAGE", "")),
 }
 
+# What says whether a workload may use the model that it names; `tenants` knows no registry.
+MODEL_REFERENCES = "models_registry.pod_models.verdict_on"
+
 # How tenants' namespaces are rendered; the defaults are Installation's own.
 DEFAULTS = Installation()
 KUBERNETES = Installation(

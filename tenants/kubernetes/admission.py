@@ -31,7 +31,7 @@ from tenants.documents import Malformed, Node, get, text_of
 from tenants.isolation.credentials import NobodysNamespace
 from tenants.isolation.scope import namespace_scope
 from tenants.kubernetes.bundle.objects import Object
-from tenants.kubernetes.workloads import Problem, Reference, judged, references_of
+from tenants.kubernetes.workloads import Problem, Reference, Verdicts, problems_with, references_of
 from tenants.text import is_storable
 
 logger = logging.getLogger("bulkhead.admission")
@@ -101,16 +101,17 @@ def respond(request: Node) -> Object:
         references = [reference for reference in references if reference.named not in before]
         if not references:
             return {"allowed": True}
-    response = _response(text_of(get(request.value, "namespace")), references)
-    if response["allowed"] and (warnings := _warnings(references, whole, str(obj["kind"]))):
+    verdicts: Verdicts = {}
+    response = _response(text_of(get(request.value, "namespace")), references, verdicts)
+    aliases = [verdict.alias for verdict in verdicts.values() if verdict.alias]
+    if response["allowed"] and (warnings := _warnings(aliases, whole, str(obj["kind"]))):
         response["warnings"] = warnings
     return response
 
 
-def _warnings(references: list[Reference], whole: list[Reference], kind: str) -> list[str]:
+def _warnings(aliases: list[str], whole: list[Reference], kind: str) -> list[str]:
     """Return what whoever applies an allowed object may want to know."""
-    moving = [word for reference in references if (word := _alias(reference))]
-    warnings = [f"{moving[0]} may move: pods made later follow it."] if moving else []
+    warnings = [f"@{alias} may move: pods made later follow it." for alias in aliases[:1]]
     if kind != "Pod" and not any("template" in reference.path for reference in whole):
         # The webhook is asked about what is annotated: about these pods it will not be.
         warnings.append(f"The pods of this {kind} name no model: annotate their template too.")
@@ -125,14 +126,15 @@ def _object(request: Node) -> Object:
     return found.value
 
 
-def _response(namespace: str, references: list[Reference]) -> Object:
+def _response(namespace: str, references: list[Reference], verdicts: Verdicts) -> Object:
+    """Return whether the namespace's team may use what is named; adds what was said of each."""
     if not is_storable(namespace):  # no namespace has such a name
         return _denied(NOBODYS)
     try:
         with namespace_scope(namespace, STATEMENT_MILLISECONDS) as scope:
             if scope.suspended:
                 return _denied(SUSPENDED)
-            problems = judged(references, {})
+            problems = problems_with(references, verdicts)
     except NobodysNamespace:
         return _denied(NOBODYS)
     if problems:
@@ -149,10 +151,3 @@ def _in_words(problems: list[Problem]) -> str:
     said = [str(problem) for problem in problems[:NAMED_PROBLEMS]]
     more = len(problems) - len(said)
     return " ".join([*said, f"And {more} more."] if more else said)
-
-
-def _alias(reference: Reference) -> str:
-    """Return the alias that an allowed reference follows; '' for one that is a number."""
-    address = reference.uri.partition(":")[2].lstrip("/").partition("/")[0]
-    name, at, alias = (address or reference.version).rpartition("@")
-    return f"@{alias}" if at and (address or not name) else ""

@@ -1,15 +1,17 @@
 """What runs pods, and which models those pods say they use.
 
-One question, ``judged``, is asked of a manifest, of an admission request and of what already
-runs. Only the registry knows models, so it answers for them: see ``judges``.
+One question, ``verdict_on``, is asked of a manifest, of an admission request and of what already
+runs. Only the registry knows models, so it answers: see ``settings.MODEL_REFERENCES``.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from tenants.documents import Path, as_text, get, strings_in
 from tenants.text import shortened
@@ -32,8 +34,8 @@ CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 MODEL, VERSION = "registered-model", "model-version"
 #: ``models:/name/3``, ``models:/name@champion`` inside a longer text; clients read any case.
 MODEL_URI = re.compile(r"models:/+[^\s\"'`,;<>|&)}\]]+", re.IGNORECASE)
-#: As many places in one object may name a model; each other model is a look into the registry.
-MOST_REFERENCES = 50
+#: At most this many places in one object may name a model: each model costs a query.
+MAX_REFERENCES = 50
 
 
 #: At most this many characters of the path to a problem are written: keys can be of any length.
@@ -70,31 +72,54 @@ class Problem:
         return f"{shortened(place, MAX_PATH_CHARS)}: {self.message}"
 
 
-#: Each says of a reference, in the acting tenant's scope, what is wrong with it, or None. They must
-#: say the same of another tenant's model as of none.
-judges: list[Callable[[Reference], str | None]] = []
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the registry says of a reference: what is wrong with it, None if nothing.
+
+    ``alias`` is the alias by which it names the version, and so follows when that moves.
+    """
+
+    problem: str | None = None
+    alias: str = ""
 
 
-#: What was said of what references name; kept for as long as a few objects are looked at.
-Verdicts = dict[tuple[str, str, str], list[str]]
+#: Verdicts by what references name; kept as long as the acting tenant's scope is open.
+Verdicts = dict[tuple[str, str, str], Verdict]
 
 
-def judged(references: Iterable[Reference], verdicts: Verdicts) -> list[Problem]:
+def verdict_on(reference: Reference) -> Verdict:
+    """Return whether the acting tenant's workloads may use the model that is named.
+
+    The function that ``settings.MODEL_REFERENCES`` names answers: only the registry knows models,
+    and this app knows no registry. It must say the same of another tenant's model as of none.
+    """
+    answer: Verdict = _loaded(settings.MODEL_REFERENCES)(reference)
+    return answer
+
+
+@cache
+def _loaded(name: str) -> Callable[[Reference], Verdict]:
+    found: Callable[[Reference], Verdict] = import_string(name)
+    return found
+
+
+def problems_with(references: Iterable[Reference], verdicts: Verdicts) -> list[Problem]:
     """Return what is wrong with ``references``, for the acting tenant.
 
     What several of them name is looked up once, also where ``verdicts`` come from another call in
-    the same scope. Where there are too many, that alone is wrong and nothing is looked up.
+    the same scope; those that are new are added. More than ``MAX_REFERENCES`` are one problem, and
+    none of them is looked up.
     """
     found = list(references)
-    if len(found) > MOST_REFERENCES:
-        many = f"More than {MOST_REFERENCES} places name a model: nobody can check so many."
-        return [Problem(found[MOST_REFERENCES].path, many)]
+    if len(found) > MAX_REFERENCES:
+        many = f"More than {MAX_REFERENCES} places name a model: nobody can check so many."
+        return [Problem(found[MAX_REFERENCES].path, many)]
     problems = []
     for reference in found:
         if reference.named not in verdicts:
-            said = [judge(reference) for judge in judges]
-            verdicts[reference.named] = [problem for problem in said if problem is not None]
-        problems += [Problem(reference.path, said) for said in verdicts[reference.named]]
+            verdicts[reference.named] = verdict_on(reference)
+        if (problem := verdicts[reference.named].problem) is not None:
+            problems.append(Problem(reference.path, problem))
     return problems
 
 

@@ -50,6 +50,25 @@ def test_every_change_of_a_model_has_its_migration() -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
+# --- E007: who answers for models ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("models_registry.pod_models.nothing", 'does not define a "nothing"'),
+        ("models_registry.nowhere.verdict_on", "No module named"),
+        ("verdict_on", "doesn't look like a module path"),
+        ("models_registry.pod_models.UNKNOWN", "cannot be called"),
+    ],
+)
+def test_without_an_answer_for_models_nothing_starts(name: str, problem: str) -> None:
+    with override_settings(MODEL_REFERENCES=name):
+        [error] = checks.the_registry_answers_for_models(None)
+    assert error.id == "bulkhead.E007"
+    assert problem in error.msg
+
+
 # --- E001, E006: who connects --------------------------------------------------------------
 
 

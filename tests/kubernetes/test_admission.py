@@ -44,7 +44,7 @@ from tenants.isolation.scope import namespace_scope, scope_or_none, tenant_scope
 from tenants.kubernetes import admission
 from tenants.kubernetes.bundle import webhook
 from tenants.kubernetes.bundle.webhook import PATH, names_a_model, render_webhook
-from tenants.kubernetes.workloads import MOST_REFERENCES, TEMPLATES
+from tenants.kubernetes.workloads import MAX_REFERENCES, TEMPLATES
 from tenants.models import User
 from tests.support.addresses import METHODS, PRIVATE, call
 from tests.support.certificates import Authority
@@ -311,9 +311,9 @@ def test_an_alias_is_allowed_with_a_warning(world: World) -> None:
 def test_many_models_are_refused_and_many_problems_counted(world: World) -> None:
     review = pod()
     container = review["request"]["object"]["spec"]["containers"][0]
-    container["args"] = [f"models:/nothing/{number}" for number in range(MOST_REFERENCES - 1)]
+    container["args"] = [f"models:/nothing/{number}" for number in range(MAX_REFERENCES - 1)]
     words = denial(review)
-    assert words.endswith(f"And {MOST_REFERENCES - 1 - admission.NAMED_PROBLEMS} more.")
+    assert words.endswith(f"And {MAX_REFERENCES - 1 - admission.NAMED_PROBLEMS} more.")
     container["args"] *= 2
     assert "More than 50 places name a model" in denial(review)
     assert len(words) < 5000

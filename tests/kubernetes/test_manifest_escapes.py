@@ -1,7 +1,6 @@
 """Ways around the manifest check: other makers' kinds, and places where nobody would look."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -93,12 +92,11 @@ def test_a_good_pod_of_another_maker_is_let_be() -> None:
 
 
 @pytest.fixture
-def none() -> Iterator[None]:
+def none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no model be used."""
-    kept = workloads.judges[:]
-    workloads.judges[:] = [lambda reference: f"no {reference.uri}"]
-    yield
-    workloads.judges[:] = kept
+    monkeypatch.setattr(
+        workloads, "verdict_on", lambda reference: workloads.Verdict(f"no {reference.uri}")
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,15 @@ HOSTILE = "<script>alert(1)</script>\"'{{ 7*7 }}{% now %}&amp;"
 
 
 @pytest.fixture(autouse=True)
-def judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a model be used that the acting team has, as the registry's own judge does."""
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a model be used that the acting team has, as the registry's own verdict does."""
 
-    def by_name(reference: workloads.Reference) -> str | None:
+    def by_name(reference: workloads.Reference) -> workloads.Verdict:
         name = reference.uri.removeprefix("models:/").partition("/")[0]
-        return None if RegisteredModel.objects.filter(name=name).exists() else "there is none"
+        there = RegisteredModel.objects.filter(name=name).exists()
+        return workloads.Verdict(None if there else "there is none")
 
-    monkeypatch.setattr(workloads, "judges", [by_name])
+    monkeypatch.setattr(workloads, "verdict_on", by_name)
 
 
 def post(

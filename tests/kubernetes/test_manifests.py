@@ -744,12 +744,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[workloads.Reference]:
     """Let only the model `fraud` be used, and collect what is asked for."""
     references: list[workloads.Reference] = []
 
-    def judge(reference: workloads.Reference) -> str | None:
+    def verdict(reference: workloads.Reference) -> workloads.Verdict:
         references.append(reference)
         good = "fraud" in (reference.model, *reference.uri.split("/"))
-        return None if good else "there is no such model in this team"
+        return workloads.Verdict(None if good else "there is no such model in this team")
 
-    monkeypatch.setattr(workloads, "judges", [judge])
+    monkeypatch.setattr(workloads, "verdict_on", verdict)
     return references
 
 
@@ -1029,11 +1029,12 @@ def test_models_are_looked_up_in_the_tenants_scope(
 ) -> None:
     from models_registry.models import RegisteredModel
 
-    def judge(reference: workloads.Reference) -> str | None:
+    def verdict(reference: workloads.Reference) -> workloads.Verdict:
         name = reference.uri.removeprefix("models:/").partition("/")[0]
-        return None if RegisteredModel.objects.filter(name=name).exists() else "no such model"
+        there = RegisteredModel.objects.filter(name=name).exists()
+        return workloads.Verdict(None if there else "no such model")
 
-    monkeypatch.setattr(workloads, "judges", [judge])
+    monkeypatch.setattr(workloads, "verdict_on", verdict)
     (here / "own.yaml").write_text(yaml.safe_dump(env("models:/fraud/1")))
     assert run("own.yaml", "--tenant", "team_alpha")[0] == 0
     (here / "own.yaml").write_text(yaml.safe_dump(env("models:/CANARY own/1")))
@@ -1188,9 +1189,9 @@ often = examples(max_examples=300, deadline=None, derandomize=True, database=Non
 
 
 @pytest.fixture(autouse=True)
-def no_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nobody for models, unless a test says who is asked: no scope is open."""
-    monkeypatch.setattr(workloads, "judges", [])
+    monkeypatch.setattr(workloads, "verdict_on", lambda reference: workloads.Verdict())
 
 
 @given(st.lists(WORDS, max_size=30).map("".join) | st.text(max_size=100))

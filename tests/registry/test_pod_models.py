@@ -12,11 +12,17 @@ from django.test.utils import CaptureQueriesContext
 
 from models_registry import pod_models, registry
 from models_registry.models import ModelVersion, RegisteredModel
-from models_registry.pod_models import judge
+from models_registry.pod_models import verdict_on
 from tenants.access import share, unshare
 from tenants.isolation.scope import member_scope, tenant_scope
 from tenants.kubernetes import workloads
-from tenants.kubernetes.workloads import MOST_REFERENCES, Reference, judged, references_of
+from tenants.kubernetes.workloads import (
+    MAX_REFERENCES,
+    Reference,
+    Verdict,
+    problems_with,
+    references_of,
+)
 from tenants.prepared import read_in_scope
 from tenants.text import MAX_SHOWN_CHARS
 from tests.support.people import CANARY, HOSTILE_NAMES, World
@@ -38,7 +44,7 @@ def addressed(uri: str) -> Reference:
 def said(world: World, reference: Reference) -> str | None:
     """Return what is said of the reference in team_alpha's namespace."""
     with tenant_scope(world.alpha):
-        return judge(reference)
+        return verdict_on(reference).problem
 
 
 @pytest.fixture
@@ -235,7 +241,7 @@ def test_a_shared_model_is_named_by_its_team_or_its_id(
     # Its bare name is that of a model of one's own, and there is none.
     assert said(world, annotated(shared.name)) == UNKNOWN.format("“CANARY own”")
     with tenant_scope(world.gamma):
-        assert judge(annotated(shared.name)) is None
+        assert verdict_on(annotated(shared.name)).problem is None
 
 
 def test_another_teams_model_is_none(world: World) -> None:
@@ -256,7 +262,7 @@ def test_another_teams_model_is_none(world: World) -> None:
         name = f"“{reference.uri or reference.model}”"
         assert said(world, reference) == UNKNOWN.format(name)
         with member_scope(world.alice, "team_alpha"):  # to whom one of them is shared
-            assert judge(reference) == UNKNOWN.format(name)
+            assert verdict_on(reference).problem == UNKNOWN.format(name)
 
 
 @pytest.fixture
@@ -277,7 +283,7 @@ def test_another_teams_model_costs_what_none_costs(world: World, statements: lis
     names = ("team_gamma/fraud", "team_gamma/nothing", "nothing", "fraud", "team_nobody/fraud")
     for name in names:
         with tenant_scope(world.alpha), CaptureQueriesContext(connection) as captured:
-            judge(annotated(name))
+            verdict_on(annotated(name))
         assert not captured.captured_queries, name
     assert len(statements) == len(names)
     assert len(set(statements)) == 1
@@ -317,7 +323,7 @@ def test_a_grant_opens_the_granted_model_alone(world: World, shared: RegisteredM
         assert said(world, reference) is not None
     with tenant_scope(world.gamma, world.hugo):
         # What is shared cannot be named as another team's.
-        assert judge(annotated(f"team_alpha/{shared.name}")) is not None
+        assert verdict_on(annotated(f"team_alpha/{shared.name}")).problem is not None
 
 
 # --- all that an object names --------------------------------------------------------------
@@ -343,22 +349,38 @@ def test_each_place_is_told_and_each_model_looked_up_once(
         "spec": {"template": pod("models:/fraud/1", **named)},
     }
     with tenant_scope(world.alpha):
-        found = judged(references_of(deployment), {})
+        found = problems_with(references_of(deployment), {})
     assert [problem.path[0] for problem in found] == ["metadata", "spec"]
     assert {problem.message for problem in found} == {UNKNOWN.format("“nothing”")}
     assert len(statements) == 2
 
 
-def test_too_many_models_are_refused_without_looking(world: World) -> None:
+def test_too_many_models_are_refused_without_looking(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[Reference] = []
-    workloads.judges.append(lambda reference: calls.append(reference))
-    try:
-        with tenant_scope(world.alpha):
-            uris = [f"models:/fraud/{number}" for number in range(MOST_REFERENCES + 1)]
-            [problem] = judged(references_of(pod(*uris)), {})
-            assert "More than 50 places name a model" in problem.message
-            assert calls == []
-            judged(references_of(pod(*["models:/fraud/1"] * MOST_REFERENCES)), {})
-            assert len(calls) == 1
-    finally:
-        workloads.judges.pop()
+
+    def counted(reference: Reference) -> Verdict:
+        calls.append(reference)
+        return verdict_on(reference)
+
+    monkeypatch.setattr(workloads, "verdict_on", counted)
+    with tenant_scope(world.alpha):
+        uris = [f"models:/fraud/{number}" for number in range(MAX_REFERENCES + 1)]
+        [problem] = problems_with(references_of(pod(*uris)), {})
+        assert "More than 50 places name a model" in problem.message
+        assert calls == []
+        problems_with(references_of(pod(*["models:/fraud/1"] * MAX_REFERENCES)), {})
+        assert len(calls) == 1
+
+
+def test_a_verdict_names_the_alias_that_is_followed(world: World) -> None:
+    with tenant_scope(world.alpha):
+        for reference in (
+            annotated("fraud", "@champion"),
+            addressed("models:/fraud@champion"),
+            addressed("models:/fraud@champion/MLmodel"),
+        ):
+            assert verdict_on(reference) == Verdict(alias="champion"), reference
+        for reference in (annotated("fraud", "2"), addressed("models:/fraud/latest")):
+            assert verdict_on(reference) == Verdict(), reference

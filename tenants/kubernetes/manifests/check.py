@@ -17,7 +17,7 @@ from tenants.kubernetes.manifests.reader import FILES, NAMES, Manifest, Place, T
 from tenants.kubernetes.manifests.rules import access, kinds, network, pods, references
 from tenants.kubernetes.manifests.rules.catalogue import RULES, Hit, Hits, Rule
 from tenants.kubernetes.manifests.rules.pods import Specs
-from tenants.kubernetes.workloads import Reference, containers_of, templates_of
+from tenants.kubernetes.workloads import Reference, Verdict, containers_of, templates_of
 from tenants.models import RESERVED_PREFIXES, Tenant
 from tenants.text import shown
 
@@ -130,7 +130,7 @@ class OneTenant:
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
         self._home = frozenset({tenant.namespace})
-        self._problems: dict[Reference, list[str]] = {}
+        self._verdicts: dict[Reference, Verdict] = {}
 
     def placed(self, manifest: Manifest) -> Hits:
         """Yield what is wrong with where the object lies."""
@@ -166,15 +166,13 @@ class OneTenant:
         """Yield what the registry says of the models; each is asked for once."""
         for reference in references.models_in(manifest):
             asked = replace(reference, path=())
-            if asked not in self._problems:
-                if len(self._problems) >= self.MODELS:
+            if asked not in self._verdicts:
+                if len(self._verdicts) >= self.MODELS:
                     words = f"names more models than the {self.MODELS} that are looked up at once"
                     yield Hit("BH601", reference.path, words)
                     return
-                self._problems[asked] = [
-                    problem for judge in workloads.judges if (problem := judge(asked)) is not None
-                ]
-            for problem in self._problems[asked]:
+                self._verdicts[asked] = workloads.verdict_on(asked)
+            if (problem := self._verdicts[asked].problem) is not None:
                 yield Hit("BH601", reference.path, f"uses a model it cannot have: {problem}")
 
 

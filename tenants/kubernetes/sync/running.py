@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tenants.documents import dict_of, list_of
 from tenants.kubernetes.bundle.objects import Object
-from tenants.kubernetes.workloads import Verdicts, judged, references_of
+from tenants.kubernetes.workloads import Verdicts, problems_with, references_of
 from tenants.text import clean
 
 #: What one live audit looks at, looks up and finds at most.
@@ -36,7 +36,7 @@ def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
             break
         if not _runs(obj):
             continue
-        for problem in judged(references_of(obj), verdicts):
+        for problem in problems_with(references_of(obj), verdicts):
             name = clean(dict_of(obj.get("metadata")).get("name", ""))
             found.append(
                 {"kind": clean(obj.get("kind", "")), "name": name, "problem": clean(problem)}
