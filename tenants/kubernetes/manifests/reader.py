@@ -15,9 +15,7 @@ import yaml
 
 from tenants.documents import Path, get, text_of
 from tenants.text import shown
-
-# The same reader in C where the package has it: ten times as fast.
-LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+from tenants.yaml_loader import LOADER
 
 #: How many levels a document may have; a pod has some ten.
 DEPTH = 100
