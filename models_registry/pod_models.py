@@ -27,11 +27,6 @@ from tenants.prepared import read_in_scope
 from tenants.text import is_storable, shown
 from tenants.workspaces import same_team, workspace_name
 
-#: What MLflow's clients cut off or drop when they read an address: it would be another one.
-LOST_IN_ADDRESSES = set("?#\n\r\t")
-#: What may follow a model's name in an address, beside a number.
-WORDS = {"latest", *(stage.lower() for stage in ModelVersion.Stage.values)}
-
 # The model that is meant: the team's own before a shared one, should a name be like an id.
 MODEL = """
 SELECT 1 AS place, id, tenant_id FROM models_registry_registeredmodel
@@ -88,8 +83,8 @@ def verdict_on(reference: Reference) -> Verdict:
     if not reference.uri:
         meant = _annotated(reference.model, reference.version)
     else:
-        address = reference.uri.partition(":")[2].lstrip("/")
-        if sources.LOGGED_MODEL.fullmatch(f"models:/{address}"):
+        address = f"models:/{reference.uri.partition(':')[2].lstrip('/')}"
+        if sources.LOGGED_MODEL.fullmatch(address):
             return Verdict()  # a tracking server's, elsewhere
         meant = _addressed(address, quoted(reference.uri))
     if isinstance(meant, str):
@@ -98,17 +93,10 @@ def verdict_on(reference: Reference) -> Verdict:
 
 
 def _addressed(address: str, words: str) -> Meant | str:
-    """Return what follows ``models:/`` means, or what is wrong with how it is written.
-
-    MLflow's clients take what comes after the version for the path of a file in it.
-    """
-    name, slash, rest = address.rstrip("/").partition("/")
-    which = rest.partition("/")[0]
-    by_alias = "@" in name and bool(slash) and bool(which)
-    two_ways = by_alias and (sources.is_number(which) or which.lower() in WORDS)
-    if two_ways or LOST_IN_ADDRESSES & set(address):
+    """Return what ``models:/…`` means, or what is wrong with how it is written."""
+    if not sources.is_unambiguous(address):
         return f"{words} can be read in two ways; name the version by annotations instead."
-    named = sources.named(f"models:/{name}" if by_alias or not slash else f"models:/{name}/{which}")
+    named = sources.loaded(address)
     if named is None:
         return f"{words} names no version of a model; write models:/name/3 or models:/name@alias."
     return Meant(named, words, words)

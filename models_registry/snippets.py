@@ -11,10 +11,9 @@ from shlex import quote
 from django.conf import settings
 from django.http import HttpRequest
 
+from models_registry.files import sources
 from tenants.team_paths import team_address
 
-#: What MLflow cuts off or drops when it reads a `models:/` address.
-LOST_IN_ADDRESSES = set("?\n\r\t")
 TOKEN = "<your token>"  # noqa: S105 - what people put theirs in place of
 BEARER = '--header "Authorization: Bearer $MLFLOW_TRACKING_TOKEN"'
 
@@ -50,7 +49,7 @@ def for_version(uri: str, name: str, number: int, alias: str = "", path: str = "
 
 def reference(name: str, number: int, alias: str = "") -> str:
     """Return MLflow's address of the version, or of what the alias points at."""
-    return f"models:/{name}@{alias}" if alias else f"models:/{name}/{number}"
+    return sources.address_of(name, number, alias)
 
 
 def environment(uri: str) -> str:
@@ -76,9 +75,9 @@ mlflow.register_model(files, {_python(name)})
 
 def _load(uri: str, name: str, number: int, alias: str) -> str:
     start = f"import mlflow\n\nmlflow.set_tracking_uri({_python(uri)})\n"
-    if not LOST_IN_ADDRESSES & set(name):
-        found = _python(reference(name, number, alias))
-        return f"{start}model = mlflow.pyfunc.load_model({found})\n"
+    address = sources.address_of(name, number, alias)
+    if sources.is_unambiguous(address):
+        return f"{start}model = mlflow.pyfunc.load_model({_python(address)})\n"
     # By address, MLflow would look for another name.
     by_alias = f"get_model_version_by_alias({_python(name)}, {_python(alias)})"
     version = f"client.{by_alias}.version" if alias else _python(str(number))

@@ -30,6 +30,10 @@ ARTIFACTS = re.compile(
 USUAL_PORTS = {"http": "80", "https": "443"}
 #: A logged model of a tracking server elsewhere; a registered model's name may begin like that too.
 LOGGED_MODEL = re.compile(r"models:/+m-[^/@]*")
+#: What MLflow's clients cut off or drop when they read an address: it would be another one.
+DROPPED = frozenset("?\n\r\t")
+#: What may follow a model's name in an address, beside a number.
+STAGE_WORDS = frozenset({"latest", *(stage.lower() for stage in ModelVersion.Stage.values)})
 #: Decoded as often as this it must not change any more: nobody encodes so often in good faith.
 MOST_DECODINGS = 5
 
@@ -147,6 +151,48 @@ def _has_files(version: ModelVersion | None, folder: str) -> bool:
     return bool(artifacts.files_under(version, folder))
 
 
+def _of_version(text: str, said: Mapping[str, str]) -> Source:
+    meant = named(text)
+    if meant is None:
+        raise _bad(text, "it names no version of a model of this registry")
+    versions = ModelVersion.objects.filter(model__name=meant.name).order_by("-number")
+    if meant.alias:
+        versions = versions.filter(aliases__name=meant.alias)
+    elif meant.number is not None:
+        versions = versions.filter(number=meant.number)
+    elif meant.stage:
+        versions = versions.filter(stage=meant.stage)
+    version = versions.select_related("model").first()
+    if version is None or version.tags.get(IS_PROMPT) == "true":
+        raise _nothing(text)
+    lineage = {"run_id": version.run_id, "logged_model_id": version.logged_model_id}
+    for name, value in said.items():
+        if value and value != lineage[name]:
+            raise _bad(text, "the run_id and model_id must be those of the version that it names")
+    kept = address_of(version.model.name, version.number)
+    if version.files.exists():
+        return Source(kept, "", version, origin=version, lineage=lineage)
+    where = version.location or version.source
+    return Source(kept, origin=version, location=where, lineage=lineage)
+
+
+def _nothing(text: str) -> ValidationError:
+    return ValidationError(
+        {
+            "source": f"Invalid model version source: '{text}'. There is nothing there in this "
+            "workspace: upload the files first, or correct the address."
+        },
+        code="nothing_there",
+    )
+
+
+def _bad(text: str, why: str) -> ValidationError:
+    return ValidationError({"source": f"Invalid model version source: '{text}'; {why}."})
+
+
+# --- models:/ addresses --------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A version by its model's name and by its number, an alias or a stage; by none: the newest.
@@ -178,45 +224,39 @@ def named(text: str) -> Named | None:
     return Named(name, stage="" if which.lower() == "latest" else which.title())
 
 
+def loaded(address: str) -> Named | None:
+    """Return the version that MLflow's client loads from ``address``; None for none.
+
+    The address may go on with the path of a file in the version, unless there is a `#` in it.
+    """
+    whole = address.partition(":")[2].lstrip("/").rstrip("/")
+    name, slash, rest = whole.partition("/")
+    which = rest.partition("/")[0]
+    if not slash or ("@" in name and which and "#" not in name):
+        return named(f"models:/{name}")
+    return named(f"models:/{whole if '#' in name else f'{name}/{which}'}")
+
+
 def is_number(text: str) -> bool:
     """Tell whether ``text`` can be a version's number."""
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
-def _of_version(text: str, said: Mapping[str, str]) -> Source:
-    meant = named(text)
-    if meant is None:
-        raise _bad(text, "it names no version of a model of this registry")
-    versions = ModelVersion.objects.filter(model__name=meant.name).order_by("-number")
-    if meant.alias:
-        versions = versions.filter(aliases__name=meant.alias)
-    elif meant.number is not None:
-        versions = versions.filter(number=meant.number)
-    elif meant.stage:
-        versions = versions.filter(stage=meant.stage)
-    version = versions.select_related("model").first()
-    if version is None or version.tags.get(IS_PROMPT) == "true":
-        raise _nothing(text)
-    lineage = {"run_id": version.run_id, "logged_model_id": version.logged_model_id}
-    for name, value in said.items():
-        if value and value != lineage[name]:
-            raise _bad(text, "the run_id and model_id must be those of the version that it names")
-    kept = f"models:/{version.model.name}/{version.number}"
-    if version.files.exists():
-        return Source(kept, "", version, origin=version, lineage=lineage)
-    where = version.location or version.source
-    return Source(kept, origin=version, location=where, lineage=lineage)
+def address_of(name: str, number: int, alias: str = "") -> str:
+    """Return MLflow's address of the version, or of what the alias points at."""
+    return f"models:/{name}@{alias}" if alias else f"models:/{name}/{number}"
 
 
-def _nothing(text: str) -> ValidationError:
-    return ValidationError(
-        {
-            "source": f"Invalid model version source: '{text}'. There is nothing there in this "
-            "workspace: upload the files first, or correct the address."
-        },
-        code="nothing_there",
-    )
+def is_unambiguous(address: str) -> bool:
+    """Tell whether MLflow's client takes ``address``, whole, for what ``named`` takes it for.
 
-
-def _bad(text: str, why: str) -> ValidationError:
-    return ValidationError({"source": f"Invalid model version source: '{text}'; {why}."})
+    The client reads it by Python's ``urlparse``, which drops line ends and tabs and ends the path
+    at a `?`. Before that it splits off the path of a file in the version, and there a `#` ends the
+    path too: one behind the name is lost, and without one an `@` in the name begins an alias.
+    """
+    name, slash, rest = address.partition(":")[2].lstrip("/").rstrip("/").partition("/")
+    if DROPPED & set(address) or "#" in rest:
+        return False
+    which = rest.partition("/")[0]
+    looks_like_alias = "@" in name and "#" not in name and bool(slash)
+    return not (looks_like_alias and (is_number(which) or which.lower() in STAGE_WORDS))
