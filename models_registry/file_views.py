@@ -22,12 +22,12 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.shortcuts import redirect, render
-from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_POST, require_safe
 
 from models_registry import queries, registry
 from models_registry.errors import StoreUnavailable
 from models_registry.files import artifacts
+from models_registry.files.downloads import OCTETS, to_be_saved
 from models_registry.files.folder_store import CHUNK
 from models_registry.files.request_body import length_of, pieces_of
 from models_registry.forms import PathForm, UploadForm
@@ -88,13 +88,13 @@ def download(
         raise Http404
     filename = posixpath.basename(found.path)
     if request.method == "HEAD":
-        return _to_be_saved(HttpResponse(), found, filename)
+        return _sized(to_be_saved(HttpResponse(), filename), found)
     try:
         if artifacts.sends_directly():
             response: HttpResponseBase = redirect(artifacts.presigned_url(found, filename))
         else:
             body = StreamingHttpResponse(artifacts.open_file(found))
-            response = _to_be_saved(body, found, filename)
+            response = _sized(to_be_saved(body, filename), found)
     except StoreUnavailable:
         messages.error(request, f"“{filename}” cannot be fetched now: {STORE_IS_AWAY}")
         return redirect("file", tenant, name, number, found.path)
@@ -105,14 +105,8 @@ def download(
 STORE_IS_AWAY = "the store of files does not answer. Try again later."
 
 
-def _to_be_saved(
-    response: HttpResponseBase, found: ArtifactFile, filename: str
-) -> HttpResponseBase:
-    response["Content-Type"] = "application/octet-stream"
+def _sized(response: HttpResponseBase, found: ArtifactFile) -> HttpResponseBase:
     response["Content-Length"] = str(found.blob.size)
-    response["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
-    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response["X-Content-Type-Options"] = "nosniff"
     return response
 
 
@@ -224,9 +218,9 @@ def upload_file(
     The body is the file, as application/octet-stream; it is read in pieces.
     """
     destination = _destination(request, tenant, name, number)
-    if request.content_type != "application/octet-stream":
+    if request.content_type != OCTETS:
         status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-        return JsonResponse({"error": "Send the file as application/octet-stream."}, status=status)
+        return JsonResponse({"error": f"Send the file as {OCTETS}."}, status=status)
     try:
         length = _length(request)
         kept = _keep(destination, path, pieces_of(request, length), length)

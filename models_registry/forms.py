@@ -12,7 +12,6 @@ from django.http import QueryDict
 from models_registry import validators
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.queries import SORTS, ModelFilter
-from models_registry.registry import NOTE_LENGTH
 from tenants.forms import VerbForm
 from tenants.isolation.scope import current_tenant_id
 from tenants.models import Tenant
@@ -251,7 +250,7 @@ class RecallForm(VerbForm):
     """Why nothing may use a version any more."""
 
     reason = forms.CharField(
-        max_length=NOTE_LENGTH,
+        max_length=validators.NOTE_LENGTH,
         help_text="Your team reads it; whoever you share the model with only sees the recall.",
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )

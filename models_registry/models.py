@@ -129,7 +129,7 @@ class ModelVersion(TenantOwned):
     # MLflow's id of the logged model that the version was made from, such as m-<32 hex digits>.
     logged_model_id = models.CharField(max_length=validators.LOGGED_MODEL_ID_LENGTH, blank=True)
     status = models.CharField(max_length=7, choices=Status.choices, default=Status.READY)
-    status_message = models.CharField(max_length=500, blank=True)
+    status_message = models.CharField(max_length=validators.STATUS_MESSAGE_LENGTH, blank=True)
     description = models.TextField(blank=True, max_length=validators.DESCRIPTION_LENGTH)
     tags = models.JSONField(default=dict, blank=True)
     params = models.JSONField(default=dict, blank=True)
@@ -137,11 +137,11 @@ class ModelVersion(TenantOwned):
     stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.NONE)
     recalled_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The owner's own: whoever the model is shared with learns that it is recalled, and not why.
-    recall_reason = models.CharField(max_length=500, blank=True, editable=False)
+    recall_reason = models.CharField(max_length=validators.NOTE_LENGTH, blank=True, editable=False)
     scan = models.CharField(
         max_length=7, choices=Scan.choices, default=Scan.NONE, blank=True, editable=False
     )
-    scan_note = models.CharField(max_length=500, blank=True, editable=False)
+    scan_note = models.CharField(max_length=validators.NOTE_LENGTH, blank=True, editable=False)
     creator = models.ForeignKey(
         User, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )

@@ -19,6 +19,7 @@ from django.utils import timezone
 from models_registry import validators
 from models_registry.errors import Conflict, NameTaken
 from models_registry.files import artifacts, mlmodel, sources
+from models_registry.files.paths import at_or_below
 from models_registry.models import (
     Alias,
     Bookmark,
@@ -38,8 +39,6 @@ Tagged = RegisteredModel | ModelVersion
 
 #: How many tags, parameters or metrics of one change the log names.
 LOGGED_ENTRIES = 100
-#: Of a recall's reason and of a scanner's note.
-NOTE_LENGTH = 500
 #: What a copy of a version has from its original.
 VERDICTS = ("recalled_at", "recall_reason", "scan", "scan_note")
 #: PostgreSQL's integers end here.
@@ -501,7 +500,7 @@ def recall_version(version: ModelVersion, reason: str) -> ModelVersion:
     reason = reason.strip()
     if not reason:
         raise ValidationError({"reason": "Say why: whoever comes upon it wants to know."})
-    _check_text("reason", reason, NOTE_LENGTH)
+    _check_text("reason", reason, validators.NOTE_LENGTH)
     locked = _lock(version)
     _hold_files(locked)
     if locked.is_recalled:
@@ -543,7 +542,7 @@ def record_scan(version: ModelVersion, verdict: str, note: str = "") -> ModelVer
     _check_no_person()
     if verdict not in (ModelVersion.Scan.PASSED, ModelVersion.Scan.BLOCKED):
         raise ValidationError({"scan": f"“{verdict}” is neither passed nor blocked."})
-    _check_text("note", note, NOTE_LENGTH)
+    _check_text("note", note, validators.NOTE_LENGTH)
     with _undone_alone():
         locked = _lock(version)
         _hold_files(locked)
@@ -567,8 +566,7 @@ def remove_files(version: ModelVersion, path: str) -> int:
     ``collect_garbage``. Raises ValidationError for a version that is complete.
     """
     removed = artifacts.delete_under(version, path)
-    below = models.Q(path=path) | models.Q(path__startswith=f"{path}/")
-    given_up, _ = version.uploads.filter(below).delete()
+    given_up, _ = version.uploads.filter(at_or_below(path)).delete()
     return removed + given_up
 
 
@@ -590,15 +588,7 @@ def delete_version(version: ModelVersion, *, with_aliases: bool = False) -> None
 
 
 def _check_version_fields(fields: Mapping[str, Any]) -> None:
-    lengths = {
-        "source": validators.SOURCE_LENGTH,
-        "run_id": validators.RUN_ID_LENGTH,
-        "run_link": validators.SOURCE_LENGTH,
-        "logged_model_id": validators.LOGGED_MODEL_ID_LENGTH,
-        "description": validators.DESCRIPTION_LENGTH,
-        "status_message": 500,
-    }
-    for field, length in lengths.items():
+    for field, length in validators.VERSION_LENGTHS.items():
         if field in fields:
             _check_text(field, fields[field], length)
     if "status" in fields and fields["status"] not in ModelVersion.Status.values:

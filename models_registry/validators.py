@@ -20,8 +20,20 @@ DESCRIPTION_LENGTH = 5000
 # Rendering is quadratic at worst: the most hostile card of this length takes about a second.
 CARD_LENGTH = 30_000
 SOURCE_LENGTH = 500
+STATUS_MESSAGE_LENGTH = 500
 RUN_ID_LENGTH = 32
 LOGGED_MODEL_ID_LENGTH = 64
+#: Of a recall's reason and of a scanner's note.
+NOTE_LENGTH = 500
+#: Of the texts of a version, by field.
+VERSION_LENGTHS = {
+    "source": SOURCE_LENGTH,
+    "run_id": RUN_ID_LENGTH,
+    "run_link": SOURCE_LENGTH,
+    "logged_model_id": LOGGED_MODEL_ID_LENGTH,
+    "description": DESCRIPTION_LENGTH,
+    "status_message": STATUS_MESSAGE_LENGTH,
+}
 PATH_LENGTH = 1000
 # An index takes no entry over 2,704 bytes, and a character of a path may have four.
 PATH_BYTES = 2000

@@ -259,15 +259,15 @@ VERSION_FIELDS: dict[str, Reader] = {
     "run_link": _text(validators.SOURCE_LENGTH),
     "description": _text(validators.DESCRIPTION_LENGTH),
     "status": _status,
-    "status_message": _text(500),
+    "status_message": _text(validators.STATUS_MESSAGE_LENGTH),
     "tags": _texts("tag", validators.TAG_VALUE_LENGTH),
     "params": _texts("parameter", validators.PARAM_VALUE_LENGTH),
     "metrics": _metrics(),
 }
 #: Said only where it is so. A scan that passed is not: the document brings no files.
 VERDICTS: dict[str, Reader] = {
-    "recalled": _text(registry.NOTE_LENGTH),
-    "blocked": _text(registry.NOTE_LENGTH),
+    "recalled": _text(validators.NOTE_LENGTH),
+    "blocked": _text(validators.NOTE_LENGTH),
 }
 VERSION_KEYS = (
     VERSION_FIELDS | {"number": _number, "creator": _username, "created_at": _time} | VERDICTS

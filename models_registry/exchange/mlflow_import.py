@@ -43,16 +43,6 @@ from tenants.errors import Refusal
 from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
 
-TEXT_LENGTHS = {
-    "source": validators.SOURCE_LENGTH,
-    "run_id": validators.RUN_ID_LENGTH,
-    "run_link": validators.SOURCE_LENGTH,
-    "logged_model_id": validators.LOGGED_MODEL_ID_LENGTH,
-    "description": validators.DESCRIPTION_LENGTH,
-    "status_message": 500,
-}
-
-
 # --- what can be kept here -----------------------------------------------------------------
 
 
@@ -74,7 +64,7 @@ def _fitting(model: Model, problems: list[str]) -> Model:
 def _fitting_fields(thing: Model | Version, place: str, problems: list[str]) -> dict[str, Any]:
     """Return the texts that cannot be kept, emptied, and the tags that can be kept."""
     fields: dict[str, Any] = {}
-    for name, length in TEXT_LENGTHS.items():
+    for name, length in validators.VERSION_LENGTHS.items():
         what = f"The {name.replace('_', ' ')}"
         why = _why_not(validators.validate_text, getattr(thing, name, ""), length, what)
         if why:

@@ -25,10 +25,11 @@ from django.db import DatabaseError, connection, models, transaction
 from django.db.models import Func, Value
 from django.db.models.functions import Substr
 from django.utils import timezone
-from django.utils.http import content_disposition_header
 
 from models_registry.errors import BrokenUpload, Conflict, OutOfSpace, StoreUnavailable
+from models_registry.files.downloads import disposition
 from models_registry.files.folder_store import PARTS, Store
+from models_registry.files.paths import at_or_below, below, bounds_below
 from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
 from models_registry.validators import validate_path
 from tenants import audit
@@ -277,7 +278,7 @@ def _check_takes_files(version: ModelVersion | None) -> None:
 def _check_is_free(version: ModelVersion | None, path: str) -> None:
     """Refuse a file where a folder is and a folder where a file is: no disk could hold both."""
     above = [path[:at] for at, letter in enumerate(path) if letter == "/"]
-    clash = _files(version).filter(models.Q(path__in=above) | _inside(path)).order_by("path")
+    clash = _files(version).filter(models.Q(path__in=above) | below(path)).order_by("path")
     found = clash.values_list("path", flat=True).first()
     if found is None:
         return
@@ -291,17 +292,6 @@ def _check_is_free(version: ModelVersion | None, path: str) -> None:
 
 def _files(version: ModelVersion | None) -> models.QuerySet[ArtifactFile]:
     return ArtifactFile.objects.filter(version=version)
-
-
-def _inside(folder: str) -> models.Q:
-    """Return the condition for what lies below ``folder``: one range, as `0` follows `/`."""
-    if not folder:
-        return models.Q()
-    return models.Q(path__gte=f"{folder}/", path__lt=f"{folder}0")
-
-
-def _at_or_below(path: str) -> models.Q:
-    return _inside(path) | models.Q(path=path) if path else models.Q()
 
 
 def file_at(version: ModelVersion | None, path: str) -> ArtifactFile | None:
@@ -321,7 +311,7 @@ def files_under(version: ModelVersion | None, folder: str) -> list[Entry]:
     )
     found = (
         _files(version)
-        .filter(_inside(folder))
+        .filter(below(folder))
         .annotate(rest=rest, name=name)
         .values("name")
         .annotate(is_dir=BoolOr(models.Q(rest__contains="/")), size=models.Sum("blob__size"))
@@ -355,7 +345,7 @@ def unfinished(version: ModelVersion | None) -> models.QuerySet[Upload]:
 
 def unfinished_under(path: str) -> Upload | None:
     """Return an unfinished upload at or below ``path`` of the upload area, if there is one."""
-    return unfinished(None).filter(_at_or_below(path)).first()
+    return unfinished(None).filter(at_or_below(path)).first()
 
 
 # --- changing and copying what is there ----------------------------------------------------
@@ -370,7 +360,7 @@ def delete_under(version: ModelVersion | None, path: str) -> int:
     validate_path(path)
     with transaction.atomic():
         _check_takes_files(version)
-        deleted, _ = _files(version).filter(_at_or_below(path)).delete()
+        deleted, _ = _files(version).filter(at_or_below(path)).delete()
         if deleted:
             _record("file.deleted", version, path, count=deleted)
     return deleted
@@ -394,14 +384,15 @@ def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = N
     Only rows are copied, and what happens to the originals later changes nothing. ``folder`` may
     be one file, which gets its bare name. Returns how many files there were.
     """
+    first, last = bounds_below(folder)
     values = {
         "version_id": version.pk,
         "source_id": source.pk if source else None,
         "tenant_id": version.tenant_id,
         "file": folder,
         "name": folder.rpartition("/")[2],
-        "first": f"{folder}/",
-        "last": f"{folder}0",
+        "first": first,
+        "last": last,
         "rest": len(folder) + 2 if folder else 1,
         "now": timezone.now(),
     }
@@ -428,8 +419,7 @@ def presigned_url(file: ArtifactFile | Blob, filename: str, seconds: int = 15 * 
     Only where ``sends_directly``. Whoever has the address can read the file until it expires.
     """
     blob = file.blob if isinstance(file, ArtifactFile) else file
-    disposition = content_disposition_header(True, filename) or "attachment"
-    return _bucket().download_url(blob.key, disposition, seconds)
+    return _bucket().download_url(blob.key, disposition(filename), seconds)
 
 
 def begin_parts(

@@ -1,7 +1,9 @@
-"""Where a path of the artifact proxy leads: to the upload area, or to the files of a version."""
+"""Paths of files: whose files a path of the artifact proxy means, and what lies below a folder."""
 
 from dataclasses import dataclass
 from uuid import UUID
+
+from django.db.models import Q
 
 from tenants.workspaces import same_team
 
@@ -39,6 +41,25 @@ def place(path: str) -> Place:
         name, _, path = rest.partition("/")
         version_id = as_id(name)
     return Place(sent, path, version_id, team)
+
+
+def bounds_below(folder: str) -> tuple[str, str]:
+    """Return the bounds of all paths below ``folder``: from the first, up to and without the last.
+
+    They are one range where paths are compared byte by byte, since `0` follows `/`.
+    """
+    return f"{folder}/", f"{folder}0"
+
+
+def below(folder: str) -> Q:
+    """Return the condition for the files below ``folder`` ('' for all)."""
+    first, last = bounds_below(folder)
+    return Q(path__gte=first, path__lt=last) if folder else Q()
+
+
+def at_or_below(path: str) -> Q:
+    """Return the condition for the file at ``path`` and for those below it ('' for all)."""
+    return below(path) | Q(path=path) if path else Q()
 
 
 def as_id(name: str) -> UUID:

@@ -22,10 +22,11 @@ from django.http import (
     HttpResponseBase,
     StreamingHttpResponse,
 )
-from django.utils.http import content_disposition_header, parse_etags
+from django.utils.http import parse_etags
 
 from models_registry.files import artifacts
-from models_registry.files.paths import Place, as_id, place
+from models_registry.files.downloads import OCTETS, to_be_saved
+from models_registry.files.paths import Place, as_id, bounds_below, place
 from models_registry.files.request_body import length_of, pieces_of
 from models_registry.mlflow.request_fields import Field, read, text
 from models_registry.models import Blob, ModelVersion, Upload
@@ -158,7 +159,7 @@ def list_folder(call: Call) -> HttpResponse:
 def _find(call: Call, where: Place) -> Blob:
     whose = OF_UPLOAD_AREA if where.version_id is None else OF_VERSION
     version = [] if where.version_id is None else [where.version_id]
-    values = [*version, where.path, *version, f"{where.path}/", f"{where.path}0"]
+    values = [*version, where.path, *version, *bounds_below(where.path)]
     scope, rows = query_as(call.credential, FIND.format(whose=whose), values)
     _check_team(where, scope)
     if not rows:
@@ -224,19 +225,16 @@ def _file(request: HttpRequest, blob: Blob, name: str) -> HttpResponseBase:
 def _described(response: HttpResponseBase, etag: str, name: str) -> HttpResponseBase:
     response["ETag"] = etag
     response["Accept-Ranges"] = "bytes"
-    response["Content-Type"] = _kind(name)
-    response["Content-Disposition"] = content_disposition_header(True, name) or "attachment"
-    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    return response
+    return to_be_saved(response, name, _content_type(name))
 
 
-def _kind(name: str) -> str:
+def _content_type(name: str) -> str:
     kind, encoding = mimetypes.guess_type(name)
     if kind is None or encoding is not None:
-        return "application/octet-stream"
+        return OCTETS
     if kind.startswith("text/"):
         return "text/plain"
-    return kind if kind in HARMLESS else "application/octet-stream"
+    return kind if kind in HARMLESS else OCTETS
 
 
 def _matches(header: str, etag: str) -> bool:
