@@ -9,7 +9,7 @@ does not mention is left as it is, so importing it again changes nothing.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from django.db import transaction
 
 from models_registry import registry, validators
 from models_registry.models import ModelVersion, RegisteredModel
+from tenants.documents import Malformed, Node, Path, as_text
 from tenants.isolation.scope import tenant_scope
 from tenants.models import SLUG, Membership, Tenant, User
 from tenants.text import printable
@@ -27,14 +28,12 @@ from tenants.text import printable
 #: How many models are compared with what is there at a time.
 CHUNK = 100
 
-PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
-
-class ImportProblem(Exception):
+class ImportProblem(Malformed):
     """The document cannot be imported, and nothing was; the message says where and why."""
 
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(printable(f"{path}: {message}" if path else message))
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        super().__init__(printable(message), path)
 
 
 # --- the plan ------------------------------------------------------------------------------
@@ -44,7 +43,7 @@ class ImportProblem(Exception):
 class PlannedVersion:
     """A version by its number; ``fields`` are those that the document gives."""
 
-    path: str
+    path: Path
     number: int
     fields: dict[str, Any]
     creator: str | None = None
@@ -58,7 +57,7 @@ class PlannedVersion:
 class PlannedModel:
     """A model by its name; ``fields`` are those that the document gives, ``owner`` a user name."""
 
-    path: str
+    path: Path
     name: str
     fields: dict[str, Any] = field(default_factory=dict)
     created_at: datetime | None = None
@@ -71,7 +70,7 @@ class PlannedModel:
 class PlannedTeam:
     """A team's models, in the document's order."""
 
-    path: str
+    path: Path
     slug: str
     models: tuple[PlannedModel, ...]
 
@@ -85,8 +84,11 @@ def parse(document: str | bytes) -> Plan:
     Each team has a list of models, or an object with a list ``models``; a model is a name, or an
     object with a name. Versions are numbered in the document's order unless they say otherwise.
     """
-    teams = _object(_load(document), "$")
-    return tuple(_team(slug, value, _below("$", slug)) for slug, value in teams.items())
+    try:
+        teams = _fields(Node(_load(document)))
+        return tuple(_team(slug, node) for slug, node in teams.items())
+    except Malformed as error:
+        raise ImportProblem(error.message, error.path) from None
 
 
 def _load(document: str | bytes) -> Any:
@@ -94,14 +96,14 @@ def _load(document: str | bytes) -> Any:
         text = document.decode("utf-8-sig") if isinstance(document, bytes) else document
         return json.loads(text, object_pairs_hook=_Object)
     except UnicodeDecodeError as error:
-        raise ImportProblem("", f"This is not UTF-8 text: see byte {error.start + 1}.") from None
+        raise ImportProblem(f"This is not UTF-8 text: see byte {error.start + 1}.") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise ImportProblem("", f"This is not JSON: {error.msg} in {place}.") from None
+        raise ImportProblem(f"This is not JSON: {error.msg} in {place}.") from None
     except RecursionError:
-        raise ImportProblem("", "This is not an import file: it is nested too deeply.") from None
+        raise ImportProblem("This is not an import file: it is nested too deeply.") from None
     except ValueError:  # Python reads no whole number of more than 4,300 digits
-        raise ImportProblem("", "This cannot be read: a number in it is too long.") from None
+        raise ImportProblem("This cannot be read: a number in it is too long.") from None
 
 
 class _Object(dict[str, Any]):
@@ -114,143 +116,117 @@ class _Object(dict[str, Any]):
             [(self.repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
 
 
-def _below(path: str, key: str) -> str:
-    """Return the path of a key; one that is no plain word is quoted."""
-    return f"{path}.{key}" if PLAIN_KEY.fullmatch(key) else f"{path}[{json.dumps(key)}]"
+Reader = Callable[[Node], Any]
 
 
-Reader = Callable[[Any, str], Any]
+def _fields(node: Node, known: Collection[str] = ()) -> dict[str, Node]:
+    """Return an object's values by key, where no key is given twice; raises Malformed."""
+    if isinstance(node.value, _Object) and node.value.repeated is not None:
+        repeated = Node(None, (*node.path, node.value.repeated))
+        raise repeated.malformed("this key is given twice")
+    return node.fields(known)
 
 
-def _object(value: Any, path: str) -> dict[str, Any]:
-    if not isinstance(value, _Object):
-        raise ImportProblem(path, "expected an object")
-    if value.repeated is not None:
-        raise ImportProblem(_below(path, value.repeated), "this key is given twice")
-    return value
-
-
-def _record(value: Any, path: str, readers: Mapping[str, Reader]) -> dict[str, Any]:
+def _record(node: Node, readers: Mapping[str, Reader]) -> dict[str, Any]:
     """Read an object whose keys are known."""
-    record = _object(value, path)
-    for key in record:
-        if key not in readers:
-            raise ImportProblem(
-                _below(path, key), f"unknown key; those known here are {', '.join(readers)}"
-            )
-    return {key: readers[key](item, _below(path, key)) for key, item in record.items()}
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ImportProblem(path, "expected a list")
-    return value
+    return {key: readers[key](field) for key, field in _fields(node, readers).items()}
 
 
 @contextmanager
-def _at(path: str) -> Iterator[None]:
+def _at(path: Path) -> Iterator[None]:
     """Say where a value is that the registry's own rules refuse."""
     try:
         yield
     except ValidationError as error:
-        raise ImportProblem(path, " ".join(error.messages)) from None
+        raise ImportProblem(" ".join(error.messages), path) from None
     except PermissionDenied as error:
-        raise ImportProblem(path, str(error)) from None
+        raise ImportProblem(str(error), path) from None
 
 
 def _text(length: int) -> Reader:
-    def read(value: Any, path: str) -> str:
-        if not isinstance(value, str):
-            raise ImportProblem(path, "expected text")
-        with _at(path):
-            validators.validate_text(value, length, "The text")
-        return value
+    def read(node: Node) -> str:
+        text = node.text()
+        with _at(node.path):
+            validators.validate_text(text, length, "The text")
+        return text
 
     return read
 
 
 def _texts(what: str, length: int) -> Reader:
-    def check(item: Any, path: str) -> None:
-        if not isinstance(item, str):
-            raise ImportProblem(path, "expected text")
-
-    return _entries(what, check, lambda entry: validators.validate_texts(entry, what, length))
+    return _entries(what, Node.text, lambda entry: validators.validate_texts(entry, what, length))
 
 
 def _metrics() -> Reader:
-    def check(item: Any, path: str) -> None:
-        if isinstance(item, bool) or not isinstance(item, int | float):
-            raise ImportProblem(path, "expected a number")
+    def check(node: Node) -> None:
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float):
+            raise node.malformed("expected a number")
 
     read = _entries("metric", check, validators.validate_metrics)
-    return lambda value, path: {key: float(item) for key, item in read(value, path).items()}
+    return lambda node: {key: float(value) for key, value in read(node).items()}
 
 
-def _entries(
-    what: str, check: Callable[[Any, str], None], validate: Callable[[Any], None]
-) -> Reader:
-    def read(value: Any, path: str) -> dict[str, Any]:
-        entries = _object(value, path)
+def _entries(what: str, check: Reader, validate: Callable[[Any], None]) -> Reader:
+    def read(node: Node) -> dict[str, Any]:
+        entries = _fields(node)
         if len(entries) > validators.ENTRIES:
-            raise ImportProblem(path, f"more than {validators.ENTRIES:,} {what}s")
-        for key, item in entries.items():
-            place = _below(path, key)
-            check(item, place)
-            with _at(place):
-                validate({key: item})
-        return dict(entries)
+            raise node.malformed(f"more than {validators.ENTRIES:,} {what}s")
+        for key, entry in entries.items():
+            check(entry)
+            with _at(entry.path):
+                validate({key: entry.value})
+        return dict(node.value)
 
     return read
 
 
-def _flag(value: Any, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise ImportProblem(path, "expected true or false")
-    return value
+def _flag(node: Node) -> bool:
+    if not isinstance(node.value, bool):
+        raise node.malformed("expected true or false")
+    return node.value
 
 
-def _number(value: Any, path: str) -> int:
+def _number(node: Node) -> int:
+    value = node.value
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise ImportProblem(path, "expected a version number")
+        raise node.malformed("expected a version number")
     return value
 
 
-def _time(value: Any, path: str) -> datetime:
+def _time(node: Node) -> datetime:
     try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        time = datetime.fromisoformat(node.value) if isinstance(node.value, str) else None
         if time is not None and time.tzinfo is not None:
             return time.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise ImportProblem(path, "expected a time with its zone, such as 2026-10-01T09:00:00Z")
+    raise node.malformed("expected a time with its zone, such as 2026-10-01T09:00:00Z")
 
 
-def _username(value: Any, path: str) -> str | None:
-    return None if value is None else str(_text(150)(value, path))
+def _username(node: Node) -> str | None:
+    return None if node.value is None else str(_text(150)(node))
 
 
-def _status(value: Any, path: str) -> str:
-    if not isinstance(value, str) or value not in ModelVersion.Status.values:
-        raise ImportProblem(path, f"expected one of {', '.join(ModelVersion.Status.values)}")
-    return value
+def _status(node: Node) -> str:
+    if not isinstance(node.value, str) or node.value not in ModelVersion.Status.values:
+        raise node.malformed(f"expected one of {', '.join(ModelVersion.Status.values)}")
+    return node.value
 
 
-def _model_name(value: Any, path: str) -> str:
-    if not isinstance(value, str):
-        raise ImportProblem(path, "expected text")
-    with _at(path):
-        validators.validate_model_name(value)
-    return value
+def _model_name(node: Node) -> str:
+    name = node.text()
+    with _at(node.path):
+        validators.validate_model_name(name)
+    return name
 
 
-def _aliases(value: Any, path: str) -> dict[str, int]:
-    aliases = _object(value, path)
-    for name, number in aliases.items():
-        place = _below(path, name)
-        with _at(place):
+def _aliases(node: Node) -> dict[str, int]:
+    aliases = _fields(node)
+    for name, alias in aliases.items():
+        with _at(alias.path):
             validators.validate_alias_name(name)
-        _number(number, place)
-    return dict(aliases)
+        _number(alias)
+    return dict(node.value)
 
 
 VERSION_FIELDS: dict[str, Reader] = {
@@ -274,19 +250,18 @@ VERSION_KEYS = (
 )
 
 
-def _versions(value: Any, path: str) -> tuple[PlannedVersion, ...]:
+def _versions(node: Node) -> tuple[PlannedVersion, ...]:
     versions: list[PlannedVersion] = []
-    for index, item in enumerate(_list(value, path)):
-        place = f"{path}[{index}]"
-        record = _record(item, place, VERSION_KEYS)
+    for item in node.items():
+        record = _record(item, VERSION_KEYS)
         last = versions[-1].number if versions else 0
         number = record.pop("number", last + 1)
         if number <= last:
-            raise ImportProblem(f"{place}.number", f"expected a number above {last}")
+            raise item.field("number").malformed(f"expected a number above {last}")
         other = {
             key: record.pop(key) for key in {*VERSION_KEYS} - {*VERSION_FIELDS} if key in record
         }
-        versions.append(PlannedVersion(place, number, record, **other))
+        versions.append(PlannedVersion(item.path, number, record, **other))
     return tuple(versions)
 
 
@@ -303,43 +278,41 @@ MODEL_KEYS = (
 )
 
 
-def _model(value: Any, path: str) -> PlannedModel:
-    if isinstance(value, str):
-        return PlannedModel(path, _model_name(value, path))
-    if not isinstance(value, _Object):
-        raise ImportProblem(path, "expected a model's name or an object")
-    record = _record(value, path, MODEL_KEYS)
+def _model(node: Node) -> PlannedModel:
+    if isinstance(node.value, str):
+        return PlannedModel(node.path, _model_name(node))
+    if not isinstance(node.value, dict):
+        raise node.malformed("expected a model's name or an object")
+    record = _record(node, MODEL_KEYS)
     if "name" not in record:
-        raise ImportProblem(path, "the key name is missing")
+        raise node.malformed("the key name is missing")
     numbers = {version.number for version in record.get("versions", ())}
     for alias, number in record.get("aliases", {}).items():
         if "versions" in record and number not in numbers:
-            raise ImportProblem(
-                _below(f"{path}.aliases", alias), f"there is no version {number} in this file"
-            )
+            missing = node.field("aliases").field(alias)
+            raise missing.malformed(f"there is no version {number} in this file")
     fields = {key: record.pop(key) for key in MODEL_FIELDS if key in record}
-    return PlannedModel(path, fields=fields, **record)
+    return PlannedModel(node.path, fields=fields, **record)
 
 
-def _team(slug: str, value: Any, path: str) -> PlannedTeam:
+def _team(slug: str, node: Node) -> PlannedTeam:
     if not re.fullmatch(SLUG, slug):
-        raise ImportProblem(path, "no team can have this name")
-    if isinstance(value, _Object):
-        record = _record(value, path, {"models": _list})
-        if "models" not in record:
-            raise ImportProblem(path, "the key models is missing")
-        value, path = record["models"], f"{path}.models"
-    elif not isinstance(value, list):
-        raise ImportProblem(path, "expected a list of models, or an object with the key models")
-    places: dict[str, str] = {}
-    models = []
-    for index, item in enumerate(value):
-        model = _model(item, f"{path}[{index}]")
-        if model.name in places:
-            raise ImportProblem(model.path, f"{model.name} is at {places[model.name]} already")
-        places[model.name] = model.path
-        models.append(model)
-    return PlannedTeam(path, slug, tuple(models))
+        raise node.malformed("no team can have this name")
+    if isinstance(node.value, dict):
+        fields = _fields(node, ("models",))
+        if "models" not in fields:
+            raise node.malformed("the key models is missing")
+        node = fields["models"]
+    elif not isinstance(node.value, list):
+        raise node.malformed("expected a list of models, or an object with the key models")
+    models: dict[str, PlannedModel] = {}
+    for item in node.items():
+        model = _model(item)
+        if model.name in models:
+            first = as_text(models[model.name].path, "$")
+            raise item.malformed(f"{model.name} is at {first} already")
+        models[model.name] = model
+    return PlannedTeam(node.path, slug, tuple(models.values()))
 
 
 # --- carrying it out -----------------------------------------------------------------------
@@ -374,7 +347,7 @@ def apply(plan: Plan, *, dry_run: bool = False) -> list[TeamReport]:
         }
         for team in plan:
             if team.slug not in tenants:
-                raise ImportProblem(_below("$", team.slug), "there is no such team")
+                raise ImportProblem("there is no such team", (team.slug,))
         reports = [_apply_team(tenants[team.slug], team) for team in plan]
         if dry_run:
             transaction.set_rollback(True)
@@ -421,7 +394,7 @@ def _apply_model(
         changed |= _apply_version(version, model, versions.get(version.number), people)
     for name, number in planned.aliases.items():
         if aliases.get(name) != number:
-            with _at(_below(f"{planned.path}.aliases", name)):
+            with _at((*planned.path, "aliases", name)):
                 registry.set_alias(model, name, number)
             changed = True
     if planned.archived is not None and planned.archived != model.is_archived:
@@ -451,7 +424,7 @@ def _apply_version(
     people: Mapping[str, User],
 ) -> bool:
     if version is None:
-        creator = _person(planned.creator, f"{planned.path}.creator", people)
+        creator = _person(planned.creator, (*planned.path, "creator"), people)
         with _at(planned.path):
             version = registry.add_version(
                 model, **planned.fields, creator=creator, created_at=planned.created_at
@@ -460,9 +433,9 @@ def _apply_version(
             # Numbers are given in turn, and never twice.
             gone = planned.number < version.number
             raise ImportProblem(
-                planned.path,
                 f"version {planned.number} {'was deleted' if gone else 'cannot be added yet'}; "
                 f"the next version of {model.name} is {version.number}",
+                planned.path,
             )
         _apply_verdicts(planned, version)
         return True
@@ -497,17 +470,19 @@ def _equal(given: Any, there: Any) -> bool:
     return bool(given == there)
 
 
-def _with_owner(fields: Mapping[str, Any], path: str, people: Mapping[str, User]) -> dict[str, Any]:
+def _with_owner(
+    fields: Mapping[str, Any], path: Path, people: Mapping[str, User]
+) -> dict[str, Any]:
     if "owner" not in fields:
         return dict(fields)
-    return {**fields, "owner": _person(fields["owner"], f"{path}.owner", people)}
+    return {**fields, "owner": _person(fields["owner"], (*path, "owner"), people)}
 
 
-def _person(username: str | None, path: str, people: Mapping[str, User]) -> User | None:
+def _person(username: str | None, path: Path, people: Mapping[str, User]) -> User | None:
     if username is None:
         return None
     if username not in people:
-        raise ImportProblem(path, f"{username} is no member of this team")
+        raise ImportProblem(f"{username} is no member of this team", path)
     return people[username]
 
 
