@@ -105,7 +105,7 @@ def _require_team() -> None:
         raise Http404
 
 
-class ModelForm(RegisteredModelForm):
+class RegisteredModelAdminForm(RegisteredModelForm):
     """A registered model as the registry's own rules want it."""
 
     name = forms.CharField(
@@ -170,7 +170,7 @@ class ArchivedFilter(admin.SimpleListFilter):
 class RegisteredModelAdmin(TeamModelAdmin, GuardedModelAdmin):
     """The team's models: registered, edited, archived, shared; deleted once they are archived."""
 
-    form = ModelForm
+    form = RegisteredModelAdminForm
     list_display = ("name", "owner", "last_version", "archived_at", "updated_at")
     list_filter = (
         ArchivedFilter,

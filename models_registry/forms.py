@@ -79,7 +79,7 @@ class MarkdownField(forms.CharField):
         return (super().to_python(value) or "").replace("\r\n", "\n")
 
 
-class ModelForm(VerbForm):
+class ModelTextForm(VerbForm):
     """What people write about a registered model."""
 
     description = forms.CharField(
@@ -101,7 +101,7 @@ class ModelForm(VerbForm):
     )
 
 
-class RegisterForm(ModelForm):
+class RegisterForm(ModelTextForm):
     """A new registered model."""
 
     field_order = ("name", "description", "tags", "card")
@@ -123,7 +123,7 @@ class StampField(forms.DateTimeField):
         return value.isoformat() if isinstance(value, datetime) else value
 
 
-class EditForm(ModelForm):
+class EditForm(ModelTextForm):
     """A change of what is written about a model."""
 
     expected = StampField(required=False)

@@ -71,7 +71,7 @@ class AliasMoved(Conflict):
         super().__init__(f"The alias moved meanwhile: it {where}.")
 
 
-def _verb(perm: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def _requires(perm: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Ask for ``perm`` and make the verb one transaction."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -110,7 +110,7 @@ def _check_text(field: str, value: str, length: int) -> None:
 # --- registered models ---------------------------------------------------------------------
 
 
-@_verb("add_registeredmodel")
+@_requires("add_registeredmodel")
 def register_model(
     name: str,
     *,
@@ -144,7 +144,7 @@ def register_model(
     return model
 
 
-@_verb("change_registeredmodel")
+@_requires("change_registeredmodel")
 def update_model(
     model: RegisteredModel,
     *,
@@ -175,7 +175,7 @@ def _change_model(locked: RegisteredModel, fields: Mapping[str, Any]) -> None:
         audit.record("model.updated", locked, changes=changes)
 
 
-@_verb("change_registeredmodel")
+@_requires("change_registeredmodel")
 def rename_model(model: RegisteredModel, name: str) -> RegisteredModel:
     """Give ``model`` another name; its id, versions, aliases and grants stay."""
     _check("name", validators.validate_model_name, name)
@@ -190,19 +190,19 @@ def rename_model(model: RegisteredModel, name: str) -> RegisteredModel:
     return locked
 
 
-@_verb("delete_registeredmodel")
+@_requires("delete_registeredmodel")
 def archive_model(model: RegisteredModel) -> RegisteredModel:
     """Keep ``model`` for the record only; its aliases stay and go on working."""
     return _set_archived(model, timezone.now(), "model.archived")
 
 
-@_verb("delete_registeredmodel")
+@_requires("delete_registeredmodel")
 def restore_model(model: RegisteredModel) -> RegisteredModel:
     """Take ``model`` out of the archive."""
     return _set_archived(model, None, "model.restored")
 
 
-@_verb("delete_registeredmodel")
+@_requires("delete_registeredmodel")
 def delete_model(model: RegisteredModel, *, in_use: bool = False) -> None:
     """Delete an archived model with its versions, aliases and grants; it cannot be undone.
 
@@ -243,7 +243,7 @@ def _check_model_fields(fields: Mapping[str, Any]) -> None:
 # --- versions ------------------------------------------------------------------------------
 
 
-@_verb("add_modelversion")
+@_requires("add_modelversion")
 def add_version(
     model: RegisteredModel,
     *,
@@ -361,7 +361,7 @@ def _no_such_number(model: RegisteredModel, number: int | None) -> ValidationErr
     return ValidationError({"number": f"There can be no version {wanted}: {why}."})
 
 
-@_verb("change_modelversion")
+@_requires("change_modelversion")
 def update_version(
     version: ModelVersion,
     *,
@@ -424,7 +424,7 @@ def _change_version(locked: ModelVersion, fields: Mapping[str, Any]) -> None:
         audit.record("version.updated", locked, label=_name(locked), changes=changes)
 
 
-@_verb("change_modelversion")
+@_requires("change_modelversion")
 def set_stage(version: ModelVersion, stage: str, *, archive_existing: bool = False) -> ModelVersion:
     """Move ``version`` to one of MLflow's stages.
 
@@ -451,7 +451,7 @@ def _move_to_stage(version: ModelVersion, stage: str) -> None:
     audit.record("version.updated", version, label=_name(version), changes=changes)
 
 
-@_verb("change_modelversion")
+@_requires("change_modelversion")
 def finish_version(version: ModelVersion) -> ModelVersion:
     """Make a PENDING version READY: its files are complete, and it takes no others.
 
@@ -488,7 +488,7 @@ def finish_version(version: ModelVersion) -> ModelVersion:
     return locked
 
 
-@_verb("recall_modelversion")
+@_requires("recall_modelversion")
 def recall_version(version: ModelVersion, reason: str) -> ModelVersion:
     """Say that nothing may use ``version`` any more, and why; it stays, with its aliases.
 
@@ -514,7 +514,7 @@ def recall_version(version: ModelVersion, reason: str) -> ModelVersion:
     return locked
 
 
-@_verb("recall_modelversion")
+@_requires("recall_modelversion")
 def withdraw_recall(version: ModelVersion) -> ModelVersion:
     """Let a recalled version be used again; one that is not recalled stays as it is."""
     locked = _lock(version)
@@ -553,12 +553,12 @@ def record_scan(version: ModelVersion, verdict: str, note: str = "") -> ModelVer
         if changes["to"]:
             _save(locked, "scan", "scan_note")
             _touch(locked.model_id)
-            said = {"from": changes["from"].get("scan", verdict), "to": verdict, "note": note}
-            audit.record("version.scanned", locked, label=_name(locked), changes=said)
+            verdicts = {"from": changes["from"].get("scan", verdict), "to": verdict, "note": note}
+            audit.record("version.scanned", locked, label=_name(locked), changes=verdicts)
     return locked
 
 
-@_verb("add_modelversion")
+@_requires("add_modelversion")
 def remove_files(version: ModelVersion, path: str) -> int:
     """Remove the file at ``path`` of a PENDING version, or all below it; return how many.
 
@@ -570,7 +570,7 @@ def remove_files(version: ModelVersion, path: str) -> int:
     return removed + given_up
 
 
-@_verb("delete_modelversion")
+@_requires("delete_modelversion")
 def delete_version(version: ModelVersion, *, with_aliases: bool = False) -> None:
     """Delete a version; raises ValidationError if aliases point at it, unless ``with_aliases``."""
     locked = _lock(version)
@@ -625,7 +625,7 @@ def _change_tags(obj: Tagged, change: Callable[[dict[str, str]], dict[str, str]]
         _change_version_tags(obj, change)
 
 
-@_verb("change_registeredmodel")
+@_requires("change_registeredmodel")
 def _change_model_tags(
     model: RegisteredModel, change: Callable[[dict[str, str]], dict[str, str]]
 ) -> None:
@@ -633,7 +633,7 @@ def _change_model_tags(
     _change_model(locked, _tags(change(locked.tags)))
 
 
-@_verb("change_modelversion")
+@_requires("change_modelversion")
 def _change_version_tags(
     version: ModelVersion, change: Callable[[dict[str, str]], dict[str, str]]
 ) -> None:
@@ -650,7 +650,7 @@ def _tags(tags: dict[str, str]) -> dict[str, dict[str, str]]:
 # --- aliases -------------------------------------------------------------------------------
 
 
-@_verb("change_alias")
+@_requires("change_alias")
 def set_alias(
     model: RegisteredModel,
     alias: str,
@@ -684,7 +684,7 @@ def set_alias(
     return row
 
 
-@_verb("delete_alias")
+@_requires("delete_alias")
 def delete_alias(
     model: RegisteredModel, alias: str, *, expected: int | _Unset | None = UNSET
 ) -> None:
@@ -719,7 +719,7 @@ def _record_alias(
 # --- for copies from elsewhere -------------------------------------------------------------
 
 
-@_verb("change_modelversion")
+@_requires("change_modelversion")
 def await_files(version: ModelVersion, message: str) -> ModelVersion:
     """Make a copied version PENDING until its files have followed; ``message`` says that they do.
 
@@ -735,7 +735,7 @@ def await_files(version: ModelVersion, message: str) -> ModelVersion:
     return locked
 
 
-@_verb("change_registeredmodel")
+@_requires("change_registeredmodel")
 def set_times(
     model: RegisteredModel, updated_at: datetime, versions: Mapping[int, datetime]
 ) -> None:

@@ -11,8 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 from django.core.management.base import BaseCommand, CommandParser
 
-from models_registry.exchange.mlflow_client import MlflowServer, RemoteProblem, Unreachable
-from models_registry.exchange.steps import Report
+from models_registry.exchange.mlflow_client import MlflowServer, RemoteProblem, ServerUnreachable
+from models_registry.exchange.steps import ModelReport
 from tenants.management import lookup
 from tenants.models import Tenant
 from tenants.text import printable
@@ -87,30 +87,30 @@ def unusable(message: str) -> CommandError:
     return CommandError(message, returncode=UNUSABLE)
 
 
-class Run:
+class CommandRun:
     """One run of a command: it follows the reports, prints them, and says how the run ended."""
 
     def __init__(self, command: BaseCommand, options: Mapping[str, Any]) -> None:
         self._command = command
         self._as_json = options["json"]
         self._dry_run = options["dry_run"]
-        self.reports: list[Report] = []
+        self.reports: list[ModelReport] = []
         self._stopped = ""
 
-    def follow(self, reports: Iterator[Report], total: int) -> bool:
+    def follow(self, reports: Iterator[ModelReport], total: int) -> bool:
         """Collect the reports, and say on stderr how far it has come; tell whether it got through.
 
         A server that goes away, or Ctrl-C, ends the run, not its report.
         """
-        said = time.monotonic()
+        shown_at = time.monotonic()
         try:
             for report in reports:
                 self.reports.append(report)
                 done = len(self.reports)
-                if done == total or time.monotonic() - said > PROGRESS_SECONDS:
-                    said = time.monotonic()
+                if done == total or time.monotonic() - shown_at > PROGRESS_SECONDS:
+                    shown_at = time.monotonic()
                     self._command.stderr.write(f"{done:,} of {total:,} models")
-        except Unreachable as problem:
+        except ServerUnreachable as problem:
             self._stopped = str(problem)
         except KeyboardInterrupt:
             self._stopped = "Interrupted."
@@ -171,7 +171,7 @@ class Run:
             write("This was a dry run: nothing was changed.")
 
 
-def _counts(reports: Sequence[Report]) -> str:
+def _counts(reports: Sequence[ModelReport]) -> str:
     counts = {
         outcome: sum(report.outcome == outcome for report in reports)
         for outcome in ("created", "updated", "unchanged", "left out")

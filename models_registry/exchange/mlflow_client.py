@@ -59,11 +59,11 @@ class RemoteProblem(Exception):
     """What went wrong with the server, in a sentence for the operator."""
 
 
-class Unreachable(RemoteProblem):
+class ServerUnreachable(RemoteProblem):
     """No answer, or none of use to anybody: there is no point in asking for anything else."""
 
 
-class Refused(RemoteProblem):
+class ServerRefused(RemoteProblem):
     """The server refused this one request; ``code`` is MLflow's name for the reason, or ''."""
 
     def __init__(self, message: str, code: str = "") -> None:
@@ -81,7 +81,7 @@ class BadAnswer(RemoteProblem):
 
 
 @dataclass(frozen=True)
-class Version:
+class MlflowVersion:
     """A version as MLflow knows it; texts are '' where nothing is given."""
 
     number: int
@@ -99,7 +99,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Model:
+class MlflowModel:
     """A registered model as MLflow knows it; ``aliases`` are version numbers by name."""
 
     name: str
@@ -108,7 +108,7 @@ class Model:
     aliases: Mapping[str, int] = field(default_factory=dict)
     created_at: datetime | None = None
     updated_at: datetime | None = None
-    versions: tuple[Version, ...] = ()
+    versions: tuple[MlflowVersion, ...] = ()
 
     @property
     def is_prompt(self) -> bool:
@@ -117,7 +117,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Run:
+class MlflowRun:
     """A run, and where its files are."""
 
     id: str
@@ -172,9 +172,9 @@ class MlflowServer:
 
     # --- models and versions ---------------------------------------------------------------
 
-    def models(self) -> list[Model]:
+    def models(self) -> list[MlflowModel]:
         """Return all models and prompts, without their versions, in the order of their names."""
-        found: dict[str, Model] = {}
+        found: dict[str, MlflowModel] = {}
         for condition in ([], [("filter", PROMPTS_ONLY)]):
             query = [*condition, ("max_results", MODELS_A_PAGE), ("order_by", "name ASC")]
             for record in self._pages("registered-models/search", "registered_models", query):
@@ -182,9 +182,9 @@ class MlflowServer:
                 found.setdefault(model.name, model)
         return sorted(found.values(), key=lambda model: model.name)
 
-    def versions(self, model: Model) -> tuple[Version, ...]:
+    def versions(self, model: MlflowModel) -> tuple[MlflowVersion, ...]:
         """Return the model's versions in the order of their numbers."""
-        found: dict[int, Version] = {}
+        found: dict[int, MlflowVersion] = {}
         for condition in ["", f" AND {PROMPTS_ONLY}"] if model.is_prompt else [""]:
             query = [
                 ("filter", _named(model.name) + condition),
@@ -217,7 +217,7 @@ class MlflowServer:
         fields = {"name": name, "alias": alias, "version": str(number)}
         self._write("POST", "registered-models/alias", fields)
 
-    def create_version(self, name: str, version: Version, tags: Text) -> int:
+    def create_version(self, name: str, version: MlflowVersion, tags: Text) -> int:
         """Add a version with ``tags`` instead of its own, and return the number that it got."""
         fields = {
             "name": name,
@@ -260,7 +260,7 @@ class MlflowServer:
 
     # --- runs and experiments --------------------------------------------------------------
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> MlflowRun:
         """Return a run by its id."""
         return _run(_record(self._read("runs/get", [("run_id", run_id)]), "run"))
 
@@ -273,7 +273,7 @@ class MlflowServer:
         """Return the id of the experiment of that name, which is made if need be."""
         try:
             answer = self._read("experiments/get-by-name", [("experiment_name", name)])
-        except Refused as problem:
+        except ServerRefused as problem:
             if not problem.is_missing:
                 raise
             fields = {"name": name, "artifact_location": artifact_location}
@@ -281,7 +281,7 @@ class MlflowServer:
             return _text(answer, "experiment_id")
         return _text(_record(answer, "experiment"), "experiment_id")
 
-    def run_tagged(self, experiment_id: str, name: str, tag: tuple[str, str]) -> Run:
+    def run_tagged(self, experiment_id: str, name: str, tag: tuple[str, str]) -> MlflowRun:
         """Return the experiment's run with that tag, which is made, named and ended if need be."""
         key, value = tag
         search = {
@@ -437,7 +437,7 @@ class MlflowServer:
                 decode_content=False,
             )
         except HTTPError as error:
-            raise Unreachable(f"{self.url} does not answer: {self._reason(error)}.") from None
+            raise ServerUnreachable(f"{self.url} does not answer: {self._reason(error)}.") from None
         if response.status != 200:
             raise self._refusal(response)
         return response
@@ -462,7 +462,7 @@ class MlflowServer:
         try:
             body = response.read(ANSWER_BYTES + 1, decode_content=False)
         except HTTPError as error:
-            raise Unreachable(f"{self.url} broke off: {self._reason(error)}.") from None
+            raise ServerUnreachable(f"{self.url} broke off: {self._reason(error)}.") from None
         if len(body) > ANSWER_BYTES:
             response.close()
             raise BadAnswer(f"{self.url} answers more than {ANSWER_BYTES:,} bytes at once.")
@@ -487,21 +487,21 @@ class MlflowServer:
             location = _split(response.headers.get("Location", ""))
             where = self._clean(f"{location.scheme}://{location.netloc.rpartition('@')[2]}")
             response.close()
-            return Unreachable(
+            return ServerUnreachable(
                 f"{self.url} redirects to {where}; no redirect is followed. If that is the "
                 "server, give its address with --url."
             )
         code, message = self._said(self._body(response))
         if status == 401:
-            return Unreachable(
+            return ServerUnreachable(
                 f"{self.url} asks who you are (401): give --token, or --username with a password, "
                 "or others than these."
             )
         if status in BUSY:
-            return Unreachable(f"{self.url} is not available ({status}): {message}")
+            return ServerUnreachable(f"{self.url} is not available ({status}): {message}")
         if status == 404 and not code:
-            return Refused(f"{self.url} knows no such address (404): is it an MLflow server?")
-        return Refused(f"{self.url} refuses ({status}): {message}", code)
+            return ServerRefused(f"{self.url} knows no such address (404): is it an MLflow server?")
+        return ServerRefused(f"{self.url} refuses ({status}): {message}", code)
 
     def _said(self, body: bytes) -> tuple[str, str]:
         """Return MLflow's error code and message; of another body its beginning."""
@@ -637,8 +637,8 @@ def _tags(record: Mapping[str, Any]) -> dict[str, str]:
     return _mapping(record, "tags", "key", lambda item: _text(item, "value"))
 
 
-def _model(record: Mapping[str, Any]) -> Model:
-    return Model(
+def _model(record: Mapping[str, Any]) -> MlflowModel:
+    return MlflowModel(
         name=_text(record, "name"),
         description=_text(record, "description"),
         tags=_tags(record),
@@ -648,10 +648,10 @@ def _model(record: Mapping[str, Any]) -> Model:
     )
 
 
-def _version(record: Mapping[str, Any]) -> Version:
+def _version(record: Mapping[str, Any]) -> MlflowVersion:
     source = _text(record, "source")
     logged = LOGGED_MODEL.fullmatch(source)
-    return Version(
+    return MlflowVersion(
         number=_version_number(record),
         source=source,
         run_id=_text(record, "run_id"),
@@ -668,9 +668,11 @@ def _version(record: Mapping[str, Any]) -> Version:
     )
 
 
-def _run(record: Mapping[str, Any]) -> Run:
+def _run(record: Mapping[str, Any]) -> MlflowRun:
     info = _record(record, "info")
-    return Run(_text(info, "run_id"), _text(info, "experiment_id"), _text(info, "artifact_uri"))
+    return MlflowRun(
+        _text(info, "run_id"), _text(info, "experiment_id"), _text(info, "artifact_uri")
+    )
 
 
 def _file_name(record: Mapping[str, Any]) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 
 from models_registry.exchange.mlflow_client import (
     BadAnswer,
+    MlflowModel,
     MlflowServer,
-    Model,
+    MlflowVersion,
     RemoteProblem,
-    Unreachable,
-    Version,
+    ServerUnreachable,
 )
 from models_registry.exchange.steps import (
     KEPT,
@@ -24,9 +24,9 @@ from models_registry.exchange.steps import (
     AddVersion,
     ChangeModel,
     ChangeVersion,
-    Clash,
+    ModelReport,
+    NumberConflict,
     PointAlias,
-    Report,
     Step,
     amount,
     only_here,
@@ -82,7 +82,9 @@ class _Shelf:
                     found.setdefault(file.version.number, []).append(file)
         return found
 
-    def put(self, name: str, version: Version, files: Files, report: Report) -> Version:
+    def put(
+        self, name: str, version: MlflowVersion, files: Files, report: ModelReport
+    ) -> MlflowVersion:
         """Send the files of a version, and return it with their place as its source."""
         label = f"{name} version {version.number}"
         tag = ("bulkhead.version", str(files[0].version_id))
@@ -95,13 +97,13 @@ class _Shelf:
         self.send(folder, missing, f"version {version.number}: ", report)
         return replace(version, source=f"{run.artifact_uri}/model", run_id=run.id)
 
-    def send(self, folder: str, files: Files, place: str, report: Report) -> None:
+    def send(self, folder: str, files: Files, place: str, report: ModelReport) -> None:
         """Send files, and look whether they are there then."""
         for file in files:
             try:
                 chunks = artifacts.open_file(file)
                 self._server.upload(f"{folder}/{file.path}", chunks, file.blob.size)
-            except Unreachable:
+            except ServerUnreachable:
                 raise
             except (RemoteProblem, Refusal) as problem:
                 report.problems.append(f"{place}file {file.path}: {problem}")
@@ -127,8 +129,10 @@ class Exporter:
         with tenant_scope(self._tenant):
             return sorted(RegisteredModel.objects.values_list("name", flat=True))
 
-    def copy_all(self, names: Iterable[str], there: Mapping[str, Model]) -> Iterator[Report]:
-        """Copy the models of these names; raises Unreachable if the server goes away.
+    def copy_all(
+        self, names: Iterable[str], there: Mapping[str, MlflowModel]
+    ) -> Iterator[ModelReport]:
+        """Copy the models of these names; raises ServerUnreachable if the server goes away.
 
         ``there`` are the server's models by name, without their versions.
         """
@@ -138,12 +142,12 @@ class Exporter:
             if wanted is not None:  # else it was deleted meanwhile
                 yield self.copy(wanted, there.get(name))
 
-    def copy(self, wanted: Model, there: Model | None) -> Report:
-        """Copy one model; raises Unreachable if the server goes away."""
-        report = Report(self._tenant.slug, wanted.name)
+    def copy(self, wanted: MlflowModel, there: MlflowModel | None) -> ModelReport:
+        """Copy one model; raises ServerUnreachable if the server goes away."""
+        report = ModelReport(self._tenant.slug, wanted.name)
         try:
             found = self._server.versions(there) if there else ()
-        except Unreachable:
+        except ServerUnreachable:
             raise
         except RemoteProblem as problem:
             report.problems.append(str(problem))
@@ -167,14 +171,14 @@ class Exporter:
         todo: Iterable[Step],
         sender: "_Sender",
         files: Mapping[int, Files],
-        report: Report,
+        report: ModelReport,
     ) -> bool:
         """Carry out the steps; tell whether the model is there now."""
         for step in todo:
             try:
-                if isinstance(step, Clash) or not self._dry_run:
+                if isinstance(step, NumberConflict) or not self._dry_run:
                     sender.do(step)
-            except Unreachable:
+            except ServerUnreachable:
                 raise
             except RemoteProblem as problem:
                 report.problems.append(f"{step}: {problem}")
@@ -188,7 +192,11 @@ class Exporter:
         return True
 
     def _send_files(
-        self, name: str, found: Iterable[Version], files: Mapping[int, Files], report: Report
+        self,
+        name: str,
+        found: Iterable[MlflowVersion],
+        files: Mapping[int, Files],
+        report: ModelReport,
     ) -> None:
         """Send the files of versions that are there already, where they are not."""
         for version in found:
@@ -211,7 +219,7 @@ class Exporter:
                 report.changed(f"{place}{amount(_sent(missing))}")
                 if not self._dry_run:
                     self._shelf.send(folder, missing, place, report)
-            except Unreachable:
+            except ServerUnreachable:
                 raise
             except RemoteProblem as problem:
                 report.problems.append(f"{place}files: {problem}")
@@ -224,10 +232,10 @@ class _Sender:
         self,
         server: MlflowServer,
         name: str,
-        found: Sequence[Version],
+        found: Sequence[MlflowVersion],
         shelf: _Shelf,
         files: Mapping[int, Files],
-        report: Report,
+        report: ModelReport,
     ) -> None:
         self._server = server
         self._name = name
@@ -256,13 +264,13 @@ class _Sender:
                 self._finish(number, tags, stage, status)
             case PointAlias(name, number):
                 self._server.set_alias(self._name, name, number)
-            case Clash(_, names):
+            case NumberConflict(_, names):
                 raise RemoteProblem(
                     f"there it is another version, with another {' and '.join(names)}; it is left "
                     "as it is"
                 )
 
-    def _add(self, version: Version) -> None:
+    def _add(self, version: MlflowVersion) -> None:
         if self._refused is not None:
             raise RemoteProblem(
                 f"it waits for version {self._refused}, since numbers there only go up"
@@ -295,7 +303,9 @@ class _Sender:
         """
         if number - self._last > LARGEST_GAP:
             raise RemoteProblem(f"more than {LARGEST_GAP:,} numbers before it are not in use")
-        placeholder = Version(0, source=PLACEHOLDER, description="Bulkhead's export deletes it.")
+        placeholder = MlflowVersion(
+            0, source=PLACEHOLDER, description="Bulkhead's export deletes it."
+        )
         while self._last + 1 < number:
             given = self._server.create_version(self._name, placeholder, {})
             if given <= self._last:
@@ -331,7 +341,7 @@ class _Sender:
     def _try(self, what: str, send: Callable[..., None], *values: Any) -> None:
         try:
             send(*values)
-        except Unreachable:
+        except ServerUnreachable:
             raise
         except RemoteProblem as problem:
             self._report.problems.append(f"{what}: {problem}")
@@ -342,7 +352,7 @@ def _mark(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if key == IS_PROMPT}
 
 
-def _outgoing(server: MlflowServer, version: Version) -> tuple[Version, dict[str, str]]:
+def _outgoing(server: MlflowServer, version: MlflowVersion) -> tuple[MlflowVersion, dict[str, str]]:
     """Return the version as it is sent, and the tags that it has from the beginning."""
     tags = _mark(version.tags)
     source = server.relative(version.source) or NO_SOURCE

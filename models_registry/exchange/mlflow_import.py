@@ -14,11 +14,11 @@ from django.db import transaction
 
 from models_registry import registry, validators
 from models_registry.exchange.mlflow_client import (
+    MlflowModel,
     MlflowServer,
-    Model,
+    MlflowVersion,
     RemoteProblem,
-    Unreachable,
-    Version,
+    ServerUnreachable,
 )
 from models_registry.exchange.steps import (
     COPYING,
@@ -27,9 +27,9 @@ from models_registry.exchange.steps import (
     AddVersion,
     ChangeModel,
     ChangeVersion,
-    Clash,
+    ModelReport,
+    NumberConflict,
     PointAlias,
-    Report,
     Step,
     amount,
     only_here,
@@ -46,7 +46,7 @@ from tenants.models import Tenant
 # --- what can be kept here -----------------------------------------------------------------
 
 
-def _fitting(model: Model, problems: list[str]) -> Model:
+def _fitting(model: MlflowModel, problems: list[str]) -> MlflowModel:
     """Return what of the server's model can be kept here; the rest becomes problems."""
     fields = _fitting_fields(model, "", problems)
     versions = []
@@ -56,12 +56,14 @@ def _fitting(model: Model, problems: list[str]) -> Model:
         for name, choices in (("status", ModelVersion.Status), ("stage", ModelVersion.Stage)):
             if getattr(version, name) not in choices.values:
                 problems.append(f"{place}there is no {name} “{getattr(version, name)}”.")
-                kept[name] = getattr(Version(0), name)
+                kept[name] = getattr(MlflowVersion(0), name)
         versions.append(replace(version, **kept))
     return replace(model, versions=tuple(versions), **fields)
 
 
-def _fitting_fields(thing: Model | Version, place: str, problems: list[str]) -> dict[str, Any]:
+def _fitting_fields(
+    thing: MlflowModel | MlflowVersion, place: str, problems: list[str]
+) -> dict[str, Any]:
     """Return the texts that cannot be kept, emptied, and the tags that can be kept."""
     fields: dict[str, Any] = {}
     for name, length in validators.VERSION_LENGTHS.items():
@@ -111,26 +113,26 @@ class Importer:
         self._dry_run = dry_run
 
     def copy_all(
-        self, models: Iterable[Model], team_of: Callable[[Model], Tenant | None]
-    ) -> Iterator[Report]:
-        """Copy the models, each to its team; raises Unreachable if the server goes away."""
+        self, models: Iterable[MlflowModel], team_of: Callable[[MlflowModel], Tenant | None]
+    ) -> Iterator[ModelReport]:
+        """Copy the models, each to its team; raises ServerUnreachable if the server goes away."""
         for model in models:
             try:
                 whole = replace(model, versions=self._server.versions(model))
                 tenant = team_of(whole)
-            except Unreachable:
+            except ServerUnreachable:
                 raise
             except RemoteProblem as problem:
-                yield Report("", model.name, "left out", problems=[str(problem)])
+                yield ModelReport("", model.name, "left out", problems=[str(problem)])
                 continue
             if tenant is None:
-                yield Report("", model.name, "left out")
+                yield ModelReport("", model.name, "left out")
             else:
                 yield self.copy(whole, tenant)
 
-    def copy(self, model: Model, tenant: Tenant) -> Report:
-        """Copy one model, whole with its versions; raises Unreachable if the server goes away."""
-        report = Report(tenant.slug, model.name)
+    def copy(self, model: MlflowModel, tenant: Tenant) -> ModelReport:
+        """Copy one model with its versions; raises ServerUnreachable if the server goes away."""
+        report = ModelReport(tenant.slug, model.name)
         if why := _why_not(validators.validate_model_name, model.name):
             report.outcome = "left out"
             report.problems.append(why)
@@ -145,7 +147,7 @@ class Importer:
                 self._copy_files(wanted, version, folders[version.number], tenant, report)
         return report
 
-    def _locations(self, model: Model, tenant: Tenant, report: Report) -> dict[int, str]:
+    def _locations(self, model: MlflowModel, tenant: Tenant, report: ModelReport) -> dict[int, str]:
         """Return where the files of versions are that are not here yet, if the source is no place.
 
         One such as ``models:/m-…`` says nothing away from its server. That is asked before the
@@ -160,7 +162,7 @@ class Importer:
                 try:
                     uri = self._server.files_uri(model.name, version.number)
                     found[version.number] = self._server.absolute(uri)
-                except Unreachable:
+                except ServerUnreachable:
                     raise
                 except RemoteProblem as problem:
                     report.problems.append(f"version {version.number}: where it is: {problem}")
@@ -168,11 +170,11 @@ class Importer:
 
     def _copy_rows(
         self,
-        wanted: Model,
+        wanted: MlflowModel,
         tenant: Tenant,
         folders: Mapping[int, Folder],
         locations: Mapping[int, str],
-        report: Report,
+        report: ModelReport,
     ) -> set[int]:
         """Copy everything but files; return the numbers of the versions that are here now."""
         numbers = {version.number for version in wanted.versions}
@@ -193,7 +195,7 @@ class Importer:
                         if isinstance(step, AddModel):
                             report.outcome = "left out"
                             return set()
-                        if isinstance(step, AddVersion | Clash):
+                        if isinstance(step, AddVersion | NumberConflict):
                             numbers.discard(step.number)
                     else:
                         report.changed(str(step))
@@ -204,7 +206,7 @@ class Importer:
 
     # --- files -----------------------------------------------------------------------------
 
-    def _folders(self, model: Model, report: Report) -> dict[int, Folder]:
+    def _folders(self, model: MlflowModel, report: ModelReport) -> dict[int, Folder]:
         """Return the files of each version that has any behind the server's artifact proxy."""
         found = {}
         for version in () if model.is_prompt else model.versions:
@@ -212,7 +214,7 @@ class Importer:
                 continue
             try:
                 found[version.number] = self._folder(model.name, version.number)
-            except Unreachable:
+            except ServerUnreachable:
                 raise
             except RemoteProblem as problem:
                 report.problems.append(f"version {version.number}: files: {problem}")
@@ -229,7 +231,12 @@ class Importer:
         return Folder(path, sizes)
 
     def _copy_files(
-        self, wanted: Model, version: Version, folder: Folder, tenant: Tenant, report: Report
+        self,
+        wanted: MlflowModel,
+        version: MlflowVersion,
+        folder: Folder,
+        tenant: Tenant,
+        report: ModelReport,
     ) -> None:
         """Copy the files of one version that are not here; it is PENDING until they are."""
         place = f"version {version.number}: "
@@ -276,7 +283,7 @@ class Importer:
         try:
             acting = partial(tenant_scope, tenant)
             artifacts.add_file(acting, row, path, chunks, length=folder.sizes[path])
-        except Unreachable:
+        except ServerUnreachable:
             raise
         except ValidationError as error:
             return " ".join(error.messages)
@@ -285,7 +292,7 @@ class Importer:
         return ""
 
 
-def _waiting(there: Model, folders: Mapping[int, Folder]) -> Iterator[str]:
+def _waiting(there: MlflowModel, folders: Mapping[int, Folder]) -> Iterator[str]:
     """Say of which versions the files are not all here, and not copied now."""
     for version in there.versions:
         if version.status_message == COPYING and version.number not in folders:
@@ -302,7 +309,7 @@ def _sizes(version: ModelVersion) -> dict[str, int]:
     return dict(version.files.values_list("path", "blob__size"))
 
 
-def _keep_times(model: RegisteredModel, wanted: Model, numbers: set[int]) -> None:
+def _keep_times(model: RegisteredModel, wanted: MlflowModel, numbers: set[int]) -> None:
     """Let what was changed have the times that it has at the server."""
     times = {
         version.number: version.updated_at
@@ -317,7 +324,7 @@ class _Writer:
     """Carries out the steps of one model in the open scope."""
 
     def __init__(
-        self, wanted: Model, folders: Mapping[int, Folder], locations: Mapping[int, str]
+        self, wanted: MlflowModel, folders: Mapping[int, Folder], locations: Mapping[int, str]
     ) -> None:
         self._wanted = wanted
         self._folders = folders
@@ -349,7 +356,7 @@ class _Writer:
                 self._changed.add(number)
             case PointAlias(name, number):
                 registry.set_alias(self._model, name, number)
-            case Clash(_, names):
+            case NumberConflict(_, names):
                 raise ValidationError(
                     f"here it is another version, with another {' and '.join(names)}; it is left "
                     "as it is."
@@ -381,7 +388,7 @@ class _Writer:
         if fields:
             update(row, **fields)
 
-    def _add(self, version: Version) -> None:
+    def _add(self, version: MlflowVersion) -> None:
         waits = version.number in self._folders
         added = registry.add_version(
             self._model,

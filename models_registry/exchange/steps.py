@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models_registry.exchange.mlflow_client import (
+    MlflowModel,
     MlflowServer,
-    Model,
-    Version,
+    MlflowVersion,
 )
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants.text import printable
@@ -27,7 +27,7 @@ COPYING = "Its files are being copied from an MLflow server."
 
 
 @dataclass
-class Report:
+class ModelReport:
     """What became of one model: what changed, what could not be copied, what only the target has.
 
     ``outcome`` is created, updated, unchanged or left out.
@@ -63,7 +63,7 @@ class Report:
 class AddModel:
     """Make the model, with all but its versions and aliases."""
 
-    model: Model
+    model: MlflowModel
 
     def __str__(self) -> str:
         return "the model"
@@ -84,7 +84,7 @@ class ChangeModel:
 class AddVersion:
     """Add a version under its number."""
 
-    version: Version
+    version: MlflowVersion
 
     @property
     def number(self) -> int:
@@ -125,7 +125,7 @@ class PointAlias:
 
 
 @dataclass(frozen=True)
-class Clash:
+class NumberConflict:
     """Do nothing: under this number the target has another version."""
 
     number: int
@@ -135,7 +135,7 @@ class Clash:
         return f"version {self.number}"
 
 
-Step = AddModel | ChangeModel | AddVersion | ChangeVersion | PointAlias | Clash
+Step = AddModel | ChangeModel | AddVersion | ChangeVersion | PointAlias | NumberConflict
 
 
 def _fields(description: str | None, tags: Mapping[str, str]) -> list[str]:
@@ -147,7 +147,7 @@ def _listed(words: Iterable[str]) -> str:
     return ", ".join(words)
 
 
-def steps(wanted: Model, there: Model | None) -> Iterator[Step]:
+def steps(wanted: MlflowModel, there: MlflowModel | None) -> Iterator[Step]:
     """Return what is to be done so that ``there`` has all that ``wanted`` has."""
     if there is None:
         yield AddModel(wanted)
@@ -164,10 +164,10 @@ def steps(wanted: Model, there: Model | None) -> Iterator[Step]:
             yield PointAlias(name, number, there.aliases.get(name))
 
 
-def _version_steps(wanted: Version, there: Version) -> Iterator[Step]:
+def _version_steps(wanted: MlflowVersion, there: MlflowVersion) -> Iterator[Step]:
     clashing = tuple(name for name in KEPT if not _alike(name, wanted, there))
     if clashing:
-        yield Clash(wanted.number, clashing)
+        yield NumberConflict(wanted.number, clashing)
         return
     description, tags = _newer(wanted, there)
     stage = wanted.stage if wanted.stage != there.stage else None
@@ -177,14 +177,16 @@ def _version_steps(wanted: Version, there: Version) -> Iterator[Step]:
         yield ChangeVersion(wanted.number, description, tags, stage, status)
 
 
-def _newer(wanted: Model | Version, there: Model | Version) -> tuple[str | None, dict[str, str]]:
+def _newer(
+    wanted: MlflowModel | MlflowVersion, there: MlflowModel | MlflowVersion
+) -> tuple[str | None, dict[str, str]]:
     """Return the description and the tags to set; an empty description takes none away."""
     differs = wanted.description and wanted.description != there.description
     tags = {key: value for key, value in wanted.tags.items() if there.tags.get(key) != value}
     return (wanted.description if differs else None), tags
 
 
-def _alike(name: str, wanted: Version, there: Version) -> bool:
+def _alike(name: str, wanted: MlflowVersion, there: MlflowVersion) -> bool:
     one, other = getattr(wanted, name), getattr(there, name)
     if one.startswith("mlflow-artifacts:") and other.startswith("mlflow-artifacts:"):
         # The same server may be known under several names.
@@ -192,7 +194,7 @@ def _alike(name: str, wanted: Version, there: Version) -> bool:
     return not one or not other or one.strip("/") == other.strip("/")
 
 
-def only_here(wanted: Model, there: Model) -> Iterator[str]:
+def only_here(wanted: MlflowModel, there: MlflowModel) -> Iterator[str]:
     """Name what the target has and the other side has not."""
     yield from _more(wanted, there)
     versions = {version.number: version for version in wanted.versions}
@@ -206,7 +208,7 @@ def only_here(wanted: Model, there: Model) -> Iterator[str]:
         yield f"@{name}"
 
 
-def _more(wanted: Model | Version, there: Model | Version) -> Iterator[str]:
+def _more(wanted: MlflowModel | MlflowVersion, there: MlflowModel | MlflowVersion) -> Iterator[str]:
     if there.description and not wanted.description:
         yield "description"
     for key in sorted(there.tags.keys() - wanted.tags.keys()):
@@ -221,7 +223,7 @@ def amount(sizes: Collection[int]) -> str:
 # --- the two sides in the same words -------------------------------------------------------
 
 
-def received(server: MlflowServer, version: Version) -> Version:
+def received(server: MlflowServer, version: MlflowVersion) -> MlflowVersion:
     """Return the server's version as it is kept here.
 
     Its source names the server, and what ``export`` had to replace is as it was.
@@ -234,14 +236,14 @@ def received(server: MlflowServer, version: Version) -> Version:
     return replace(version, **{"source": source} | kept | {"tags": tags})
 
 
-def registered(name: str) -> Model | None:
+def registered(name: str) -> MlflowModel | None:
     """Return the acting tenant's model in the same words as the server's."""
     models = RegisteredModel.objects.filter(name=name)
     model = models.prefetch_related("versions", "aliases__version").first()
     if model is None:
         return None
     versions = sorted(model.versions.all(), key=lambda version: version.number)
-    return Model(
+    return MlflowModel(
         name=model.name,
         description=model.description,
         tags=model.tags,
@@ -252,8 +254,8 @@ def registered(name: str) -> Model | None:
     )
 
 
-def _registered_version(version: ModelVersion) -> Version:
-    return Version(
+def _registered_version(version: ModelVersion) -> MlflowVersion:
+    return MlflowVersion(
         number=version.number,
         source=version.source,
         run_id=version.run_id,

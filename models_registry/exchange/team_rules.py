@@ -11,7 +11,7 @@ from functools import cache
 
 import yaml
 
-from models_registry.exchange.mlflow_client import MlflowServer, Model, Refused
+from models_registry.exchange.mlflow_client import MlflowModel, MlflowServer, ServerRefused
 from tenants.models import Tenant
 from tenants.text import printable
 
@@ -21,7 +21,7 @@ class RulesProblem(Exception):
 
 
 @dataclass(frozen=True)
-class Rule:
+class TeamRule:
     """Models that fit all the patterns given belong to ``team``; in them `*` is any text."""
 
     team: str
@@ -30,7 +30,7 @@ class Rule:
     tag: Mapping[str, str] = field(default_factory=dict)
     experiment: str | None = None
 
-    def fits(self, model: Model, experiment: Callable[[], str | None]) -> bool:
+    def fits(self, model: MlflowModel, experiment: Callable[[], str | None]) -> bool:
         """Tell whether it fits; ``experiment`` is asked for only if the rest does."""
         if self.name is not None and not fnmatchcase(model.name, self.name):
             return False
@@ -43,7 +43,7 @@ class Rule:
         return name is not None and fnmatchcase(name, self.experiment)
 
 
-def parse_rules(document: str) -> list[Rule]:
+def parse_rules(document: str) -> list[TeamRule]:
     """Understand a YAML list of rules, or raise RulesProblem with the line."""
     try:
         node = yaml.compose(document, Loader=yaml.SafeLoader)
@@ -61,7 +61,7 @@ def parse_rules(document: str) -> list[Rule]:
 RULE_KEYS = ("name", "tag", "experiment", "team")
 
 
-def _rule(node: yaml.Node) -> Rule:
+def _rule(node: yaml.Node) -> TeamRule:
     entries = _entries(node)
     for key, value in entries.items():
         if key not in RULE_KEYS:
@@ -69,7 +69,7 @@ def _rule(node: yaml.Node) -> Rule:
     if "team" not in entries:
         raise _at(node, "the key team is missing")
     tags = _entries(entries.pop("tag")) if "tag" in entries else {}
-    return Rule(
+    return TeamRule(
         line=node.start_mark.line + 1,
         tag={key: _scalar(value) for key, value in tags.items()},
         **{key: _scalar(value) for key, value in entries.items()},
@@ -101,7 +101,7 @@ def _at(node: yaml.Node, message: str) -> RulesProblem:
 class ByRule:
     """Finds the team of a model by the first rule that fits; raises RulesProblem at the start."""
 
-    def __init__(self, server: MlflowServer, rules: Sequence[Rule]) -> None:
+    def __init__(self, server: MlflowServer, rules: Sequence[TeamRule]) -> None:
         self._server = server
         self._rules = rules
         self._experiments: dict[str, str] = {}
@@ -111,7 +111,7 @@ class ByRule:
             if rule.team not in self.teams:
                 raise RulesProblem(f"line {rule.line}: there is no team {printable(rule.team)}")
 
-    def __call__(self, model: Model) -> Tenant | None:
+    def __call__(self, model: MlflowModel) -> Tenant | None:
         """Return the model's team; None where no rule fits."""
         experiment = cache(lambda: self._experiment(model))
         for rule in self._rules:
@@ -119,7 +119,7 @@ class ByRule:
                 return self.teams[rule.team]
         return None
 
-    def _experiment(self, model: Model) -> str | None:
+    def _experiment(self, model: MlflowModel) -> str | None:
         """Return the name of the experiment in which the newest version's run is."""
         run_id = model.versions[-1].run_id if model.versions else ""
         if not run_id:
@@ -130,7 +130,7 @@ class ByRule:
                 name = self._server.experiment_name(experiment_id)
                 self._experiments[experiment_id] = name
             return self._experiments[experiment_id]
-        except Refused as problem:
+        except ServerRefused as problem:
             if problem.is_missing:
                 return None
             raise

@@ -144,7 +144,7 @@ def read(content: bytes, folder: str = "") -> MLModel:
         return found
     flavors = data.get("flavors")
     if isinstance(flavors, dict):
-        found.flavors = [_flavor(name, said) for name, said in list(flavors.items())[:AT_MOST]]
+        found.flavors = [_flavor(name, flavor) for name, flavor in list(flavors.items())[:AT_MOST]]
         python = flavors.get("python_function")
         found.python = _text(python.get("python_version")) if isinstance(python, dict) else ""
         found.named = list(dict.fromkeys(_named(flavors)))[:AT_MOST]
@@ -173,20 +173,20 @@ def _loaded(content: bytes) -> dict[str, Any]:
     return data
 
 
-def _flavor(name: str, said: Any) -> Flavor:
+def _flavor(name: str, flavor: Any) -> Flavor:
     """Return the flavor; its version stands under a name of its own, such as sklearn_version."""
-    values = said if isinstance(said, dict) else {}
+    values = flavor if isinstance(flavor, dict) else {}
     keys = [key for key in values if key.endswith("_version") and key != "python_version"]
     return Flavor(_text(name), _text(values[keys[0]]) if keys else "")
 
 
 def _named(flavors: dict[str, Any]) -> Iterator[str]:
     """Yield the paths of the files and folders that flavors need, as far as they can be paths."""
-    for said in flavors.values():
-        if not isinstance(said, dict):
+    for flavor in flavors.values():
+        if not isinstance(flavor, dict):
             continue
-        values = [said.get(key) for key in NAMING]
-        attached = said.get("artifacts")
+        values = [flavor.get(key) for key in NAMING]
+        attached = flavor.get("artifacts")
         if isinstance(attached, dict):
             values += [one.get("path") for one in attached.values() if isinstance(one, dict)]
         for value in values:
@@ -225,12 +225,12 @@ def _text(value: Any) -> str:
 # --- its signature -------------------------------------------------------------------------
 
 
-def _signature(said: Any, problems: list[str]) -> dict[str, list[Column]]:
-    if not isinstance(said, dict):
+def _signature(signature: Any, problems: list[str]) -> dict[str, list[Column]]:
+    if not isinstance(signature, dict):
         return {}
     found = {}
     for part in ("inputs", "outputs", "params"):
-        text = said.get(part)
+        text = signature.get(part)
         if not isinstance(text, str) or text.strip() in NULLS:
             continue
         try:

@@ -12,7 +12,7 @@ NOBODYS = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArtifactPath:
     """What a path means: whose version (None: the upload area's), and the path of files in it.
 
     ``team`` is what the path itself names as its team, '' for nothing; ``sent`` is all of it.
@@ -28,7 +28,7 @@ class Place:
         return not self.team or same_team(self.team, slug)
 
 
-def place(path: str) -> Place:
+def parse_path(path: str) -> ArtifactPath:
     """Return what ``path`` means, whether or not there is anything: each path means something."""
     sent = path
     team, version_id = "", None
@@ -40,7 +40,7 @@ def place(path: str) -> Place:
     if first == "versions":
         name, _, path = rest.partition("/")
         version_id = as_id(name)
-    return Place(sent, path, version_id, team)
+    return ArtifactPath(sent, path, version_id, team)
 
 
 def bounds_below(folder: str) -> tuple[str, str]:

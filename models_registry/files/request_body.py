@@ -11,10 +11,10 @@ from models_registry.files.folder_store import CHUNK
 
 def length_of(request: HttpRequest) -> int | None:
     """Return the announced length in bytes, None if none is; raises ValidationError."""
-    said = request.META.get("CONTENT_LENGTH") or ""
-    if said.isdecimal() and len(said) < 19:
-        return int(said)
-    if said:
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if length.isdecimal() and len(length) < 19:
+        return int(length)
+    if length:
         raise ValidationError("The Content-Length is no number of bytes.")
     return None
 

@@ -17,7 +17,7 @@ from django.core.exceptions import ValidationError
 from django.http.request import split_domain_port, validate_host
 
 from models_registry.files import artifacts
-from models_registry.files.paths import place
+from models_registry.files.paths import parse_path
 from models_registry.models import ModelVersion
 from models_registry.validators import IS_PROMPT
 from tenants.isolation.scope import current_scope
@@ -114,7 +114,7 @@ def _decoded(path: str, text: str) -> str:
 
 
 def _of_folder(text: str, path: str, *, elsewhere: bool) -> Source:
-    where = place(path)
+    where = parse_path(path)
     if where.is_of(current_scope().slug):
         if where.version_id is not None:
             return _of_version_files(text, where.version_id, where.path)
@@ -151,7 +151,7 @@ def _has_files(version: ModelVersion | None, folder: str) -> bool:
     return bool(artifacts.files_under(version, folder))
 
 
-def _of_version(text: str, said: Mapping[str, str]) -> Source:
+def _of_version(text: str, given: Mapping[str, str]) -> Source:
     meant = named(text)
     if meant is None:
         raise _bad(text, "it names no version of a model of this registry")
@@ -166,7 +166,7 @@ def _of_version(text: str, said: Mapping[str, str]) -> Source:
     if version is None or version.tags.get(IS_PROMPT) == "true":
         raise _nothing(text)
     lineage = {"run_id": version.run_id, "logged_model_id": version.logged_model_id}
-    for name, value in said.items():
+    for name, value in given.items():
         if value and value != lineage[name]:
             raise _bad(text, "the run_id and model_id must be those of the version that it names")
     kept = address_of(version.model.name, version.number)

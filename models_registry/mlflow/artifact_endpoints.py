@@ -26,7 +26,7 @@ from django.utils.http import parse_etags
 
 from models_registry.files import artifacts
 from models_registry.files.downloads import OCTETS, to_be_saved
-from models_registry.files.paths import Place, as_id, bounds_below, place
+from models_registry.files.paths import ArtifactPath, as_id, bounds_below, parse_path
 from models_registry.files.request_body import length_of, pieces_of
 from models_registry.mlflow.request_fields import Field, read, text
 from models_registry.models import Blob, ModelVersion, Upload
@@ -45,25 +45,25 @@ PARTS = "2.0/mlflow-artifacts/mpu"
 # --- where a path leads --------------------------------------------------------------------
 
 
-def _place(path: str, *, of_file: bool = True) -> Place:
+def _parse_path(path: str, *, of_file: bool = True) -> ArtifactPath:
     """Return where ``path`` leads; raises ValidationError. A folder may be '' or end in `/`."""
     if not of_file:
         path = path.removesuffix("/")
     if of_file or path:
         validate_path(path)
-    where = place(path)
+    where = parse_path(path)
     if of_file and not where.path:
         raise _missing(where)
     return where
 
 
-def _check_team(where: Place, scope: Scope) -> None:
+def _check_team(where: ArtifactPath, scope: Scope) -> None:
     """Refuse a path that names another team, as if there were nothing there."""
     if not where.is_of(scope.slug):
         raise _missing(where)
 
 
-def _version(where: Place) -> ModelVersion | None:
+def _version(where: ArtifactPath) -> ModelVersion | None:
     """Return the version that the path names, None for the upload area; raises NotFound."""
     if where.version_id is None:
         return None
@@ -73,7 +73,7 @@ def _version(where: Place) -> ModelVersion | None:
     return version
 
 
-def _missing(where: Place) -> NotFound:
+def _missing(where: ArtifactPath) -> NotFound:
     """Return the refusal: nothing is there, or nothing that the caller may see."""
     return NotFound(f"No such artifact: '{where.sent}'")
 
@@ -109,39 +109,39 @@ SELECT blob.tenant_id, blob.digest, blob.size
 @endpoint("GET", f"{ARTIFACTS}/")
 def download(call: Call) -> HttpResponseBase:
     """Answer with the bytes of a file, or with the part of them that is asked for."""
-    where = _place(call.rest)
+    where = _parse_path(call.rest)
     try:
         blob = _find(call, where)
     except IsFolder as error:
-        said = {"error_code": error.error_code, "message": error.words, "detail": error.words}
-        return json_response(said, error.status)
+        body = {"error_code": error.error_code, "message": error.words, "detail": error.words}
+        return json_response(body, error.status)
     return _file(call.request, blob, posixpath.basename(where.path))
 
 
 @endpoint("GET", "model-versions/get-artifact")
 def version_file(call: Call) -> HttpResponseBase:
     """Answer with a file of a version, by the names of both."""
-    said = read(
+    params = read(
         call.request,
         text("name", required=True),
         text("version", required=True),
         text("path", required=True),
     )
-    validate_path(said["path"])
-    nothing = NotFound(f"No such artifact: '{said['path']}'")
-    if not re.fullmatch(r"[0-9]{1,9}", said["version"]):
+    validate_path(params["path"])
+    nothing = NotFound(f"No such artifact: '{params['path']}'")
+    if not re.fullmatch(r"[0-9]{1,9}", params["version"]):
         raise nothing
-    values = [said["name"], int(said["version"]), said["path"]]
+    values = [params["name"], int(params["version"]), params["path"]]
     _, rows = query_as(call.credential, FIND_IN_VERSION, values)
     if not rows:
         raise nothing
-    return _file(call.request, _blob(rows[0]), posixpath.basename(said["path"]))
+    return _file(call.request, _blob(rows[0]), posixpath.basename(params["path"]))
 
 
 @endpoint("GET", ARTIFACTS)
 def list_folder(call: Call) -> HttpResponse:
     """List what lies in a folder; of a file and of what is not there, nothing."""
-    where = _place(read(call.request, text("path"))["path"] or "", of_file=False)
+    where = _parse_path(read(call.request, text("path"))["path"] or "", of_file=False)
     try:
         with writing(call) as scope:
             _check_team(where, scope)
@@ -156,7 +156,7 @@ def list_folder(call: Call) -> HttpResponse:
     return json_response({"files": files} if files else {})
 
 
-def _find(call: Call, where: Place) -> Blob:
+def _find(call: Call, where: ArtifactPath) -> Blob:
     whose = OF_UPLOAD_AREA if where.version_id is None else OF_VERSION
     version = [] if where.version_id is None else [where.version_id]
     values = [*version, where.path, *version, *bounds_below(where.path)]
@@ -238,7 +238,7 @@ def _content_type(name: str) -> str:
 
 
 def _matches(header: str, etag: str) -> bool:
-    return any(said.removeprefix("W/") in {"*", etag} for said in parse_etags(header))
+    return any(known.removeprefix("W/") in {"*", etag} for known in parse_etags(header))
 
 
 def _part(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
@@ -267,7 +267,7 @@ def _part(request: HttpRequest, size: int, etag: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _writing(call: Call, where: Place) -> Iterator[Scope]:
+def _writing(call: Call, where: ArtifactPath) -> Iterator[Scope]:
     """Act for the sender, whose team ``where`` must be in and who must have the right to write."""
     with writing(call) as scope:
         _check_team(where, scope)
@@ -275,7 +275,7 @@ def _writing(call: Call, where: Place) -> Iterator[Scope]:
         yield scope
 
 
-def _destination(call: Call, where: Place) -> tuple[artifacts.Acting, ModelVersion | None]:
+def _destination(call: Call, where: ArtifactPath) -> tuple[artifacts.Acting, ModelVersion | None]:
     """Return what opens the sender's scope, and the version that takes files there."""
     acting = partial(_writing, call, where)
     with acting():
@@ -285,7 +285,7 @@ def _destination(call: Call, where: Place) -> tuple[artifacts.Acting, ModelVersi
 @endpoint("PUT", f"{ARTIFACTS}/")
 def upload(call: Call) -> HttpResponse:
     """Store the body as a file; one that is there is replaced."""
-    where = _place(call.rest)
+    where = _parse_path(call.rest)
     acting, version = _destination(call, where)
     length = length_of(call.request)
     artifacts.add_file(
@@ -301,8 +301,8 @@ def upload(call: Call) -> HttpResponse:
 
 def _digest(request: HttpRequest) -> str | None:
     """Return the SHA-256 that the sender announced (RFC 9530), if one."""
-    for said in request.headers.get("Content-Digest", "").split(","):
-        name, _, value = said.strip().partition("=")
+    for digest in request.headers.get("Content-Digest", "").split(","):
+        name, _, value = digest.strip().partition("=")
         if name.lower() == "sha-256":
             try:
                 return base64.b64decode(value.strip(":"), validate=True).hex()
@@ -314,7 +314,7 @@ def _digest(request: HttpRequest) -> str | None:
 @endpoint("DELETE", f"{ARTIFACTS}/")
 def delete(call: Call) -> HttpResponse:
     """Delete a file or a folder of the upload area, or of a version that is PENDING."""
-    where = _place(call.rest)
+    where = _parse_path(call.rest)
     with _writing(call, where):
         if not artifacts.delete_under(_version(where), where.path):
             raise _missing(where)
@@ -338,27 +338,27 @@ def _only_directly(call: Call, what: str) -> None:
 def presigned_download(call: Call) -> HttpResponse:
     """Answer with an address at which the store itself gives the file, for a while."""
     _only_directly(call, "Multipart download")
-    where = _place(call.rest)
+    where = _parse_path(call.rest)
     blob = _find(call, where)
     url = artifacts.presigned_url(blob, posixpath.basename(where.path), seconds=SECONDS)
     return json_response({"url": url, "headers": {}, "file_size": blob.size})
 
 
-def _folder_and_name(call: Call, said: dict[str, Any]) -> Place:
+def _folder_and_name(call: Call, params: dict[str, Any]) -> ArtifactPath:
     # The client sends its own local path, of which only the last name is ours.
-    name = re.split(r"[/\\]", said["path"])[-1]
+    name = re.split(r"[/\\]", params["path"])[-1]
     folder = call.rest.strip("/")
-    return _place(f"{folder}/{name}" if folder else name)
+    return _parse_path(f"{folder}/{name}" if folder else name)
 
 
 @endpoint("POST", f"{PARTS}/create/")
 def create_parts(call: Call) -> HttpResponse:
     """Begin an upload in parts, and answer with the addresses at which the store takes them."""
     _only_directly(call, "Multipart upload")
-    said = read(call.request, text("path", required=True), Field("num_parts", "integer"))
-    where = _folder_and_name(call, said)
+    params = read(call.request, text("path", required=True), Field("num_parts", "integer"))
+    where = _folder_and_name(call, params)
     acting, version = _destination(call, where)
-    count = 1 if said["num_parts"] is None else said["num_parts"]
+    count = 1 if params["num_parts"] is None else params["num_parts"]
     upload, urls = artifacts.begin_parts(acting, version, where.path, count)
     credentials = [
         {"url": url, "part_number": number, "headers": {}} for number, url in enumerate(urls, 1)
@@ -370,15 +370,15 @@ def create_parts(call: Call) -> HttpResponse:
 def complete_parts(call: Call) -> HttpResponse:
     """Make a file of the parts that the store has."""
     _only_directly(call, "Multipart upload")
-    said = read(
+    params = read(
         call.request,
         text("path", required=True),
         text("upload_id", required=True),
         Field("parts", "objects"),
     )
-    where = _folder_and_name(call, said)
-    upload = _upload(call, where, said["upload_id"])
-    artifacts.complete_parts(partial(_writing, call, where), upload, _parts(said["parts"]))
+    where = _folder_and_name(call, params)
+    upload = _upload(call, where, params["upload_id"])
+    artifacts.complete_parts(partial(_writing, call, where), upload, _parts(params["parts"]))
     return json_response({})
 
 
@@ -386,14 +386,14 @@ def complete_parts(call: Call) -> HttpResponse:
 def abort_parts(call: Call) -> HttpResponse:
     """Give up an upload in parts."""
     _only_directly(call, "Multipart upload")
-    said = read(call.request, text("path", required=True), text("upload_id", required=True))
-    where = _folder_and_name(call, said)
-    upload = _upload(call, where, said["upload_id"])
+    params = read(call.request, text("path", required=True), text("upload_id", required=True))
+    where = _folder_and_name(call, params)
+    upload = _upload(call, where, params["upload_id"])
     artifacts.abort_parts(partial(_writing, call, where), upload)
     return json_response({})
 
 
-def _upload(call: Call, where: Place, upload_id: str) -> Upload:
+def _upload(call: Call, where: ArtifactPath, upload_id: str) -> Upload:
     """Return the team's upload in parts of this id and path; raises NotFound."""
     with _writing(call, where):
         found = (
@@ -409,9 +409,9 @@ def _upload(call: Call, where: Place, upload_id: str) -> Upload:
     return upload
 
 
-def _parts(said: list[dict[str, Any]] | None) -> list[tuple[int, str]]:
+def _parts(parts: list[dict[str, Any]] | None) -> list[tuple[int, str]]:
     found = []
-    for part in said or []:
+    for part in parts or []:
         number, etag = part.get("part_number"), part.get("etag")
         if not isinstance(number, int) or not isinstance(etag, str):
             raise InvalidRequest("Each part has a part_number and an etag.")

@@ -1,7 +1,7 @@
 """MLflow's REST API for the registry: translation only, the verbs are in registry.py.
 
-Each function answers one endpoint: it reads the fields, asks one statement of mlflow_json or calls
-a verb, and writes what MLflow writes. Where the wire protocol was read is said in mlflow_fields.
+Each function answers one endpoint: it reads the fields, asks one statement of ``response_sql`` or
+calls a verb, and writes what MLflow writes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,11 +44,11 @@ BYTES_ON_A_PAGE = 16 * 1024 * 1024
 @endpoint("POST", f"{MODELS}/create")
 def create_model(call: Call) -> HttpResponse:
     """Register a model."""
-    said = read(call.request, NAME, Field("tags", "pairs"), text("description"))
-    name, tags = _name(said["name"]), _tags(said["tags"])
+    params = read(call.request, NAME, Field("tags", "pairs"), text("description"))
+    name, tags = _name(params["name"]), _tags(params["tags"])
     with writing(call):
         return _model_response(
-            registry.register_model(name, description=said["description"] or "", tags=tags)
+            registry.register_model(name, description=params["description"] or "", tags=tags)
         )
 
 
@@ -71,8 +71,8 @@ def search_models(call: Call) -> HttpResponse:
 @endpoint("POST", f"{MODELS}/rename")
 def rename_model(call: Call) -> HttpResponse:
     """Give a model another name."""
-    said = read(call.request, NAME, text("new_name", required=True))
-    name, new_name = _name(said["name"]), _name(said["new_name"])
+    params = read(call.request, NAME, text("new_name", required=True))
+    name, new_name = _name(params["name"]), _name(params["new_name"])
     with writing(call):
         return _model_response(registry.rename_model(_model(name), new_name))
 
@@ -80,10 +80,10 @@ def rename_model(call: Call) -> HttpResponse:
 @endpoint("PATCH", f"{MODELS}/update")
 def update_model(call: Call) -> HttpResponse:
     """Change a model's description; one that is not given becomes empty, as with MLflow."""
-    said = read(call.request, NAME, text("description"))
-    name = _name(said["name"])
+    params = read(call.request, NAME, text("description"))
+    name = _name(params["name"])
     with writing(call):
-        description = said["description"] or ""
+        description = params["description"] or ""
         return _model_response(registry.update_model(_model(name), description=description))
 
 
@@ -100,9 +100,9 @@ def delete_model(call: Call) -> HttpResponse:
 @endpoint("GET", f"{MODELS}/get-latest-versions")
 def get_latest_versions(call: Call) -> HttpResponse:
     """Return the newest version of each stage, or of the stages that are asked for."""
-    said = read(call.request, NAME, Field("stages", "texts"))
-    name = _name(said["name"])
-    stages = [_stage(stage) for stage in said["stages"] or ModelVersion.Stage.values]
+    params = read(call.request, NAME, Field("stages", "texts"))
+    name = _name(params["name"])
+    stages = [_stage(stage) for stage in params["stages"] or ModelVersion.Stage.values]
     _, found = query_as(call.credential, response_sql.GET_NEWEST, [stages, name])
     if not found:
         raise _no_model(name)
@@ -112,8 +112,8 @@ def get_latest_versions(call: Call) -> HttpResponse:
 @endpoint("POST", f"{MODELS}/set-tag")
 def set_model_tag(call: Call) -> HttpResponse:
     """Set one tag of a model."""
-    said = read(call.request, NAME, *TAG)
-    name, tags = _name(said["name"]), _tags({said["key"]: said["value"] or ""})
+    params = read(call.request, NAME, *TAG)
+    name, tags = _name(params["name"]), _tags({params["key"]: params["value"] or ""})
     with writing(call):
         for key, value in tags.items():
             registry.set_tag(_model(name), key, value)
@@ -123,18 +123,18 @@ def set_model_tag(call: Call) -> HttpResponse:
 @endpoint("DELETE", f"{MODELS}/delete-tag")
 def delete_model_tag(call: Call) -> HttpResponse:
     """Delete one tag of a model; one that is not there is no error."""
-    said = read(call.request, NAME, TAG[0])
-    name = _name(said["name"])
+    params = read(call.request, NAME, TAG[0])
+    name = _name(params["name"])
     with writing(call):
-        registry.delete_tag(_model(name), said["key"])
+        registry.delete_tag(_model(name), params["key"])
     return json_response({})
 
 
 @endpoint("POST", f"{MODELS}/alias")
 def set_alias(call: Call) -> HttpResponse:
     """Point an alias at a version."""
-    said = read(call.request, NAME, text("alias", required=True), VERSION)
-    name, alias, number = _name(said["name"]), _alias(said["alias"]), _number(said["version"])
+    params = read(call.request, NAME, text("alias", required=True), VERSION)
+    name, alias, number = _name(params["name"]), _alias(params["alias"]), _number(params["version"])
     with writing(call):
         registry.set_alias(_version(name, number).model, alias, number)
     return json_response({})
@@ -143,18 +143,18 @@ def set_alias(call: Call) -> HttpResponse:
 @endpoint("DELETE", f"{MODELS}/alias")
 def delete_alias(call: Call) -> HttpResponse:
     """Delete an alias; one that is not there is no error."""
-    said = read(call.request, NAME, text("alias", required=True))
-    name = _name(said["name"])
+    params = read(call.request, NAME, text("alias", required=True))
+    name = _name(params["name"])
     with writing(call):
-        registry.delete_alias(_model(name), said["alias"])
+        registry.delete_alias(_model(name), params["alias"])
     return json_response({})
 
 
 @endpoint("GET", f"{MODELS}/alias")
 def get_version_by_alias(call: Call) -> HttpResponse:
     """Return the version that an alias points at; ``latest`` is the highest version."""
-    said = read(call.request, NAME, text("alias", required=True))
-    name, alias = _name(said["name"]), said["alias"]
+    params = read(call.request, NAME, text("alias", required=True))
+    name, alias = _name(params["name"]), params["alias"]
     if alias.lower() == "latest":
         _, found = query_as(call.credential, response_sql.GET_HIGHEST, [name])
         nothing: Refusal = NotFound(f"Latest version not found for model {name}.")
@@ -176,7 +176,7 @@ def get_version_by_alias(call: Call) -> HttpResponse:
 @endpoint("POST", f"{VERSIONS}/create")
 def create_version(call: Call) -> HttpResponse:
     """Add a version."""
-    said = read(
+    params = read(
         call.request,
         NAME,
         text("source", required=True),
@@ -186,16 +186,16 @@ def create_version(call: Call) -> HttpResponse:
         text("description"),
         text("model_id"),
     )
-    name, tags = _name(said["name"]), _tags(said["tags"])
-    _check_source(said["source"], said["run_id"] or "", tags)
+    name, tags = _name(params["name"]), _tags(params["tags"])
+    _check_source(params["source"], params["run_id"] or "", tags)
     with writing(call):
         version = registry.add_version(
             _model(name),
-            source=said["source"],
-            run_id=said["run_id"] or "",
-            run_link=said["run_link"] or "",
-            logged_model_id=said["model_id"] or "",
-            description=said["description"] or "",
+            source=params["source"],
+            run_id=params["run_id"] or "",
+            run_link=params["run_link"] or "",
+            logged_model_id=params["model_id"] or "",
+            description=params["description"] or "",
             tags=tags,
         )
         return _version_response(version)
@@ -220,10 +220,10 @@ def search_versions(call: Call) -> HttpResponse:
 @endpoint("PATCH", f"{VERSIONS}/update")
 def update_version(call: Call) -> HttpResponse:
     """Change a version's description; one that is not given becomes empty."""
-    said = read(call.request, NAME, VERSION, text("description"))
-    name, number = _name_and_number(said)
+    params = read(call.request, NAME, VERSION, text("description"))
+    name, number = _name_and_number(params)
     with writing(call):
-        description = said["description"] or ""
+        description = params["description"] or ""
         version = registry.update_version(_version(name, number), description=description)
         return _version_response(version)
 
@@ -254,19 +254,19 @@ def get_download_uri(call: Call) -> HttpResponse:
 @endpoint("POST", f"{VERSIONS}/transition-stage")
 def transition_stage(call: Call) -> HttpResponse:
     """Move a version to a stage."""
-    said = read(
+    params = read(
         call.request,
         NAME,
         VERSION,
         text("stage", required=True),
         Field("archive_existing_versions", "boolean"),
     )
-    name, number = _name_and_number(said)
-    stage, archive = _stage(said["stage"]), bool(said["archive_existing_versions"])
+    name, number = _name_and_number(params)
+    stage, archive = _stage(params["stage"]), bool(params["archive_existing_versions"])
     if archive and stage not in ACTIVE_STAGES:
         raise InvalidRequest(
             "Model version transition cannot archive existing model versions because "
-            f"'{said['stage']}' is not an Active stage. Valid stages are {list(ACTIVE_STAGES)}"
+            f"'{params['stage']}' is not an Active stage. Valid stages are {list(ACTIVE_STAGES)}"
         )
     with writing(call):
         version = _version(name, number)
@@ -276,9 +276,9 @@ def transition_stage(call: Call) -> HttpResponse:
 @endpoint("POST", f"{VERSIONS}/set-tag")
 def set_version_tag(call: Call) -> HttpResponse:
     """Set one tag of a version."""
-    said = read(call.request, NAME, VERSION, *TAG)
-    name, number = _name_and_number(said)
-    tags = _tags({said["key"]: said["value"] or ""})
+    params = read(call.request, NAME, VERSION, *TAG)
+    name, number = _name_and_number(params)
+    tags = _tags({params["key"]: params["value"] or ""})
     with writing(call):
         for key, value in tags.items():
             registry.set_tag(_version(name, number), key, value)
@@ -288,10 +288,10 @@ def set_version_tag(call: Call) -> HttpResponse:
 @endpoint("DELETE", f"{VERSIONS}/delete-tag")
 def delete_version_tag(call: Call) -> HttpResponse:
     """Delete one tag of a version; one that is not there is no error."""
-    said = read(call.request, NAME, VERSION, TAG[0])
-    name, number = _name_and_number(said)
+    params = read(call.request, NAME, VERSION, TAG[0])
+    name, number = _name_and_number(params)
     with writing(call):
-        registry.delete_tag(_version(name, number), said["key"])
+        registry.delete_tag(_version(name, number), params["key"])
     return json_response({})
 
 
@@ -348,7 +348,7 @@ def _workspace(team: OpenTeam) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Listing:
+class Searchable:
     """What can be searched: its name, how a filter is read, its row as JSON, and the page sizes."""
 
     what: str
@@ -360,7 +360,7 @@ class Listing:
     least: int
 
 
-LISTED_MODELS = Listing(
+LISTED_MODELS = Searchable(
     "registered_models",
     search.models_search,
     response_sql.MODEL,
@@ -369,7 +369,7 @@ LISTED_MODELS = Listing(
     most=1000,
     least=0,
 )
-LISTED_VERSIONS = Listing(
+LISTED_VERSIONS = Searchable(
     "model_versions",
     search.versions_search,
     response_sql.LISTED_VERSION,
@@ -380,21 +380,21 @@ LISTED_VERSIONS = Listing(
 )
 
 
-def _search(call: Call, listing: Listing) -> HttpResponse:
-    said = read(
+def _search(call: Call, listing: Searchable) -> HttpResponse:
+    params = read(
         call.request,
         text("filter"),
         Field("max_results", "raw"),
         Field("order_by", "texts"),
         text("page_token"),
     )
-    chosen, order = said["filter"] or "", said["order_by"] or []
+    chosen, order = params["filter"] or "", params["order_by"] or []
     query = repr((listing.what, chosen, order))
     try:
         wanted = listing.parse(chosen, order)
-        asked = search.page_size(said["max_results"], listing.usual, listing.most, listing.least)
+        asked = search.page_size(params["max_results"], listing.usual, listing.most, listing.least)
         size = min(asked, ROWS_ON_A_PAGE)
-        token = search.read_token(said["page_token"], query) if said["page_token"] else None
+        token = search.read_token(params["page_token"], query) if params["page_token"] else None
     except search.InvalidSearch as error:
         raise InvalidRequest(str(error)) from None
     after, position = wanted.after(token.position) if token else ("true", ())
@@ -441,8 +441,8 @@ def _name(name: str) -> str:
     return name
 
 
-def _name_and_number(said: Mapping[str, Any]) -> tuple[str, int]:
-    return _name(said["name"]), _number(said["version"])
+def _name_and_number(params: Mapping[str, Any]) -> tuple[str, int]:
+    return _name(params["name"]), _number(params["version"])
 
 
 def _number(version: str) -> int:

@@ -42,14 +42,14 @@ def text(name: str, *, required: bool = False) -> Field:
 def read(request: HttpRequest, *fields: Field) -> dict[str, Any]:
     """Return the request's values by field name, None if not given; raises InvalidRequest."""
     if request.method in {"GET", "HEAD"} and request.GET:
-        said: Mapping[str, Any] = {name: request.GET.getlist(name) for name in request.GET}
-        return {field.name: _value(field, _from_query(field, said)) for field in fields}
+        params: Mapping[str, Any] = {name: request.GET.getlist(name) for name in request.GET}
+        return {field.name: _value(field, _from_query(field, params)) for field in fields}
     body = _body(request)
     return {field.name: _value(field, _chosen(field, body)) for field in fields}
 
 
-def _from_query(field: Field, said: Mapping[str, Any]) -> Any:
-    values = _chosen(field, said)
+def _from_query(field: Field, params: Mapping[str, Any]) -> Any:
+    values = _chosen(field, params)
     if values is None or field.kind == "texts":
         return values
     value = values[0]
@@ -60,15 +60,15 @@ def _from_query(field: Field, said: Mapping[str, Any]) -> Any:
     return value
 
 
-def _chosen(field: Field, said: Mapping[str, Any]) -> Any:
-    if field.camel != field.name and field.camel in said:
-        if field.name in said:
+def _chosen(field: Field, params: Mapping[str, Any]) -> Any:
+    if field.camel != field.name and field.camel in params:
+        if field.name in params:
             raise InvalidRequest(
                 f"Request specifies both '{field.name}' and '{field.camel}'; "
                 "provide only one of them."
             )
-        return said[field.camel]
-    return said.get(field.name)
+        return params[field.camel]
+    return params.get(field.name)
 
 
 def _body(request: HttpRequest) -> dict[str, Any]:

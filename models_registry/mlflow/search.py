@@ -38,7 +38,7 @@ class InvalidSearch(ValueError):
 
 
 @dataclass(frozen=True)
-class Key:
+class OrderColumn:
     """One column of an order."""
 
     sql: str
@@ -67,7 +67,7 @@ class Search:
 
     where: str
     params: tuple[Any, ...]
-    order: tuple[Key, ...]
+    order: tuple[OrderColumn, ...]
 
     @property
     def is_common(self) -> bool:
@@ -138,16 +138,16 @@ class _Table:
     listed: tuple[str, ...]
     order: Mapping[str, tuple[str, str]]
     #: What makes an order total, for columns that it does not name itself.
-    ties: tuple[Key, ...]
+    ties: tuple[OrderColumn, ...]
 
     @property
     def keys(self) -> set[str]:
         return {*self.texts, *self.numbers}
 
 
-_NAME = Key("m.name", False, "text")
-_NUMBER = Key("v.number", True, "integer")
-_NEWEST_VERSIONS = (Key("v.updated_at", True, "timestamptz"), _NAME, _NUMBER)
+_NAME = OrderColumn("m.name", False, "text")
+_NUMBER = OrderColumn("v.number", True, "integer")
+_NEWEST_VERSIONS = (OrderColumn("v.updated_at", True, "timestamptz"), _NAME, _NUMBER)
 
 _MODELS = _Table(
     tags="m.tags",
@@ -536,17 +536,17 @@ def _order_clauses(order_by: Sequence[str]) -> Iterator[_OrderClause]:
         yield _OrderClause(key, bool(direction) and direction[0].lower() == "desc")
 
 
-def _model_key(clause: _OrderClause) -> Key:
+def _model_key(clause: _OrderClause) -> OrderColumn:
     if clause.key not in _MODELS.order:
         raise InvalidSearch(
             f"Invalid order by key '{clause.key}' specified. "
             f"Valid keys are '{_as_set(_MODEL_ORDER_WORDS)}'"
         )
     sql, cast = _MODELS.order[clause.key]
-    return Key(sql, clause.falling, cast)
+    return OrderColumn(sql, clause.falling, cast)
 
 
-def _version_key(clause: _OrderClause) -> Key:
+def _version_key(clause: _OrderClause) -> OrderColumn:
     words = set(_VERSIONS.order)
     is_tag, key = _identifier(clause.key, words)
     if is_tag and key not in words:
@@ -554,14 +554,14 @@ def _version_key(clause: _OrderClause) -> Key:
             f"Invalid order by key '{key}' specified. Valid keys are {_as_set(words)}"
         )
     sql, cast = _VERSIONS.order[key]
-    return Key(sql, clause.falling, cast)
+    return OrderColumn(sql, clause.falling, cast)
 
 
 def _search(
     table: _Table,
     conditions: list[str],
     params: list[Any],
-    order: list[Key],
+    order: list[OrderColumn],
     order_by: Sequence[str],
 ) -> Search:
     columns = {key.sql for key in order}

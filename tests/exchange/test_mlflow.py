@@ -34,9 +34,9 @@ from models_registry.exchange.mlflow_client import (
     BadAnswer,
     MlflowServer,
     RemoteProblem,
-    Unreachable,
+    ServerUnreachable,
 )
-from models_registry.exchange.steps import Report
+from models_registry.exchange.steps import ModelReport
 from models_registry.exchange.team_rules import RulesProblem, parse_rules
 from models_registry.files.artifacts import add_file, open_file
 from models_registry.models import ArtifactFile, ModelVersion, RegisteredModel
@@ -998,7 +998,7 @@ def test_a_busy_server_is_asked_again_and_then_no_more() -> None:
     asked.clear()
     with (
         fake_server(lambda one: asked.append(one) or (503, b"later", {})) as url,  # type: ignore[func-returns-value]
-        pytest.raises(Unreachable, match=r"is not available \(503\): later"),
+        pytest.raises(ServerUnreachable, match=r"is not available \(503\): later"),
     ):
         MlflowServer(url, backoff=0.01).models()
     assert len(asked) == 6
@@ -1040,12 +1040,14 @@ def test_nobody_answers(team: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_ends_the_run_with_what_was_done(team: Tenant) -> None:
-    def interrupted() -> Iterator[Report]:
-        yield Report("team_new", "a", "created")
+    def interrupted() -> Iterator[ModelReport]:
+        yield ModelReport("team_new", "a", "created")
         raise KeyboardInterrupt
 
     out = StringIO()
-    run = command.Run(BaseCommand(stdout=out, stderr=StringIO()), {"json": False, "dry_run": False})
+    run = command.CommandRun(
+        BaseCommand(stdout=out, stderr=StringIO()), {"json": False, "dry_run": False}
+    )
     assert not run.follow(interrupted(), 2)
     with pytest.raises(CommandError, match=r"^Interrupted\. 1 of 2 models are done"):
         run.end({})

@@ -31,7 +31,7 @@ from models_registry.mlflow.search import (
     TOKEN_LENGTH,
     TOKEN_SALT,
     InvalidSearch,
-    Key,
+    OrderColumn,
     Search,
     models_search,
     page_size,
@@ -597,7 +597,7 @@ def test_a_position_keeps_microseconds_in_any_date_style(many: World) -> None:
 
 
 def test_the_order_is_total_and_says_how_to_read_a_position() -> None:
-    assert models_search("", ()).order == (Key("m.name", False, "text"),)
+    assert models_search("", ()).order == (OrderColumn("m.name", False, "text"),)
     assert models_search("", ("timestamp DESC",)).order_by == "m.updated_at DESC, m.name ASC"
     newest = "v.updated_at DESC, m.name ASC, v.number DESC"
     assert versions_search("", ()).order_by == newest

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         except RemoteProblem as problem:
             raise command.unusable(str(problem)) from None
         names = exporter.names()
-        run = command.Run(self, options)
+        run = command.CommandRun(self, options)
         whole = run.follow(exporter.copy_all(names, there), len(names))
         others = sorted(there.keys() - set(names)) if whole else []
         run.end({server.url: others}, _notes(without_a_place(team)))

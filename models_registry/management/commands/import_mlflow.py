@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from models_registry.exchange import command
-from models_registry.exchange.mlflow_client import MlflowServer, Model, RemoteProblem
+from models_registry.exchange.mlflow_client import MlflowModel, MlflowServer, RemoteProblem
 from models_registry.exchange.mlflow_import import Importer
 from models_registry.exchange.team_rules import ByRule, RulesProblem, parse_rules
 from models_registry.models import RegisteredModel
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         importer = Importer(
             server, with_files=options["with_artifacts"], dry_run=options["dry_run"]
         )
-        team_of: Callable[[Model], Tenant | None]
+        team_of: Callable[[MlflowModel], Tenant | None]
         if options["map"] is None:
             team = command.team(options["team"])
             teams, team_of = [team], lambda model: team
@@ -56,7 +56,7 @@ class Command(BaseCommand):
             models = server.models()
         except RemoteProblem as problem:
             raise command.unusable(str(problem)) from None
-        run = command.Run(self, options)
+        run = command.CommandRun(self, options)
         if run.follow(importer.copy_all(models, team_of), len(models)):
             copied = {(report.team, report.name) for report in run.reports}
             run.end({team.slug: _others(team, copied) for team in teams})
