@@ -109,7 +109,7 @@ class RegisteredModelAdminForm(RegisteredModelForm):
     """A registered model as the registry's own rules want it."""
 
     name = forms.CharField(
-        max_length=validators.NAME_LENGTH,
+        max_length=validators.MAX_NAME_CHARS,
         strip=False,
         widget=AdminTextInputWidget,
         help_text="Any text without / and :, unique in the team; it stays as it is.",
@@ -117,14 +117,14 @@ class RegisteredModelAdminForm(RegisteredModelForm):
     description = MarkdownField(
         required=False,
         strip=False,
-        max_length=validators.DESCRIPTION_LENGTH,
+        max_length=validators.MAX_DESCRIPTION_CHARS,
         widget=AdminTextareaWidget(attrs={"rows": 3}),
     )
     card = MarkdownField(
         required=False,
         strip=False,
         label="Model card",
-        max_length=validators.CARD_LENGTH,
+        max_length=validators.MAX_CARD_CHARS,
         widget=AdminTextareaWidget(attrs={"rows": 20}),
         help_text="Markdown; it may begin with YAML front matter between two lines of ---.",
     )

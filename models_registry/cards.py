@@ -28,8 +28,8 @@ CLASSES = {
     "td": {"align-left", "align-center", "align-right"},
     "th": {"align-left", "align-center", "align-right"},
 }
-FRONT_MATTER_LENGTH = 20_000
-FRONT_MATTER_DEPTH = 8
+MAX_FRONT_MATTER_CHARS = 20_000
+MAX_FRONT_MATTER_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,12 @@ def _shifted(
 def _facts(front: str) -> tuple[list[tuple[str, str]], str]:
     if not front.strip():
         return [], ""
-    if len(front) > FRONT_MATTER_LENGTH:
-        return [], f"The front matter is longer than {FRONT_MATTER_LENGTH:,} characters."
+    if len(front) > MAX_FRONT_MATTER_CHARS:
+        return [], f"The front matter is longer than {MAX_FRONT_MATTER_CHARS:,} characters."
     try:
-        data = plain_yaml.read(front, "The front matter", depth=FRONT_MATTER_DEPTH, first_line=2)
+        data = plain_yaml.read(
+            front, "The front matter", depth=MAX_FRONT_MATTER_DEPTH, first_line=2
+        )
     except plain_yaml.BadYaml as problem:
         return [], str(problem)
     if not isinstance(data, dict):

@@ -28,7 +28,7 @@ from models_registry import queries, registry
 from models_registry.errors import StoreUnavailable
 from models_registry.files import artifacts
 from models_registry.files.downloads import OCTETS, to_be_saved
-from models_registry.files.folder_store import CHUNK
+from models_registry.files.folder_store import CHUNK_BYTES
 from models_registry.files.request_body import length_of, pieces_of
 from models_registry.forms import PathForm, UploadForm
 from models_registry.models import ArtifactFile, ModelVersion
@@ -40,12 +40,12 @@ from tenants.isolation.credentials import NotAMember
 from tenants.isolation.scope import Scope, member_scope
 
 #: How much of a file is shown, in bytes.
-PREVIEW = 64 * 1024
+PREVIEW_BYTES = 64 * 1024
 #: Control characters as the pictures that Unicode has of them, but for line ends and tabs.
 PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)} | {127: 0x2421}
 #: How much of a refused upload is read all the same, in bytes: before its end a browser would not
 #: hear the answer.
-READ_OF_REFUSED = 64 * 1024 * 1024
+MAX_DRAINED_BYTES = 64 * 1024 * 1024
 ADD = artifacts.ADD
 
 
@@ -71,7 +71,7 @@ def file(request: HttpRequest, tenant: str, name: str, number: int, path: str) -
         "file": found,
         "parts": _parts(found.path),
         "preview": _preview(found),
-        "limit": PREVIEW,
+        "limit": PREVIEW_BYTES,
     }
     return render(request, "models_registry/file.html", context)
 
@@ -126,7 +126,7 @@ def _folder(request: HttpRequest, version: ModelVersion, path: str) -> HttpRespo
     context = _context(version) | {
         "folder": path,
         "parts": _parts(path),
-        "entries": entries[: queries.LISTED_AT_MOST],
+        "entries": entries[: queries.MAX_LISTED_ENTRIES],
         "count": len(entries),
         "unfinished": artifacts.unfinished(version)[:20],
     }
@@ -156,12 +156,12 @@ class Preview:
 
 def _preview(found: ArtifactFile) -> Preview:
     try:
-        content = b"".join(artifacts.open_file(found, 0, min(found.blob.size, PREVIEW)))
+        content = b"".join(artifacts.open_file(found, 0, min(found.blob.size, PREVIEW_BYTES)))
     except StoreUnavailable:
         return Preview(why_not=f"No preview now: {STORE_IS_AWAY}")
     if not content:
         return Preview(why_not="This file is empty.")
-    text = _as_text(content, cut=found.blob.size > PREVIEW)
+    text = _as_text(content, cut=found.blob.size > PREVIEW_BYTES)
     if text is None:
         return Preview(why_not="Binary file: no preview. Download it to look at it.")
     return Preview(text.translate(PICTURES), lines=text.count("\n") + (not text.endswith("\n")))
@@ -242,7 +242,7 @@ def upload(request: HttpRequest, tenant: str, name: str, number: int) -> HttpRes
     chosen = form.cleaned_data["chosen"]
     path = posixpath.join(form.cleaned_data["folder"].strip("/"), chosen.name)
     try:
-        _keep(destination, path, chosen.chunks(CHUNK), chosen.size)
+        _keep(destination, path, chosen.chunks(CHUNK_BYTES), chosen.size)
     except Refusal as refusal:
         messages.error(request, f"“{path}” was not kept. {refusal.page_words}")
     else:
@@ -278,8 +278,8 @@ def _keep(
 
 
 def _read_on(request: HttpRequest) -> None:
-    left = READ_OF_REFUSED
-    while left > 0 and (piece := request.read(CHUNK)):
+    left = MAX_DRAINED_BYTES
+    while left > 0 and (piece := request.read(CHUNK_BYTES)):
         left -= len(piece)
 
 

@@ -84,7 +84,7 @@ class ModelTextForm(VerbForm):
 
     description = forms.CharField(
         required=False,
-        max_length=validators.DESCRIPTION_LENGTH,
+        max_length=validators.MAX_DESCRIPTION_CHARS,
         help_text="One sentence that says what the model is for.",
     )
     tags = PairsField(
@@ -106,7 +106,7 @@ class RegisterForm(ModelTextForm):
 
     field_order = ("name", "description", "tags", "card")
     name = forms.CharField(
-        max_length=validators.NAME_LENGTH,
+        max_length=validators.MAX_NAME_CHARS,
         strip=False,
         help_text="Any text without / and :, unique in your team. Code refers to it.",
         widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
@@ -146,7 +146,7 @@ class VersionTextForm(VerbForm):
 
     description = forms.CharField(
         required=False,
-        max_length=validators.DESCRIPTION_LENGTH,
+        max_length=validators.MAX_DESCRIPTION_CHARS,
         help_text="What is different in this version.",
     )
     tags = PairsField(
@@ -172,7 +172,7 @@ class AddVersionForm(VersionTextForm):
     )
     source = forms.CharField(
         required=False,
-        max_length=validators.SOURCE_LENGTH,
+        max_length=validators.MAX_SOURCE_CHARS,
         help_text="Where the files are, such as s3://bucket/path.",
     )
     metrics = NumbersField(
@@ -186,10 +186,10 @@ class AddVersionForm(VersionTextForm):
         help_text="One a line, such as learning_rate = 0.1.",
         widget=forms.Textarea(attrs={"rows": 4}),
     )
-    run_id = forms.CharField(required=False, max_length=validators.RUN_ID_LENGTH, label="Run ID")
+    run_id = forms.CharField(required=False, max_length=validators.MAX_RUN_ID_CHARS, label="Run ID")
     run_link = forms.URLField(
         required=False,
-        max_length=validators.SOURCE_LENGTH,
+        max_length=validators.MAX_SOURCE_CHARS,
         assume_scheme="https",
         help_text="The run's page in your tracking server.",
     )
@@ -206,13 +206,13 @@ class UploadForm(forms.Form):
     """A file for a version, and the folder of it that it goes to ('' for the top)."""
 
     chosen = forms.FileField(allow_empty_file=True)
-    folder = forms.CharField(required=False, max_length=validators.PATH_LENGTH)
+    folder = forms.CharField(required=False, max_length=validators.MAX_PATH_CHARS)
 
 
 class PathForm(forms.Form):
     """The path of a file or a folder of a version."""
 
-    path = forms.CharField(max_length=validators.PATH_LENGTH, strip=False)
+    path = forms.CharField(max_length=validators.MAX_PATH_CHARS, strip=False)
 
 
 class EditVersionForm(VersionTextForm):
@@ -250,7 +250,7 @@ class RecallForm(VerbForm):
     """Why nothing may use a version any more."""
 
     reason = forms.CharField(
-        max_length=validators.NOTE_LENGTH,
+        max_length=validators.MAX_NOTE_CHARS,
         help_text="Your team reads it; whoever you share the model with only sees the recall.",
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )
@@ -259,7 +259,7 @@ class RecallForm(VerbForm):
 class AliasNameForm(VerbForm):
     """An alias, and the version that it pointed at when the page was made (nothing: none)."""
 
-    alias = forms.CharField(max_length=validators.ALIAS_LENGTH)
+    alias = forms.CharField(max_length=validators.MAX_ALIAS_CHARS)
     expected = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
 
@@ -331,11 +331,11 @@ class FilterForm(forms.Form):
     """The model list's filters, as they stand in the URL."""
 
     q = forms.CharField(required=False, max_length=200)
-    framework = forms.CharField(required=False, max_length=validators.TAG_VALUE_LENGTH)
-    task = forms.CharField(required=False, max_length=validators.TAG_VALUE_LENGTH)
+    framework = forms.CharField(required=False, max_length=validators.MAX_TAG_VALUE_CHARS)
+    task = forms.CharField(required=False, max_length=validators.MAX_TAG_VALUE_CHARS)
     owner = forms.CharField(required=False, max_length=150)
-    alias = forms.CharField(required=False, max_length=validators.ALIAS_LENGTH)
-    tag = forms.CharField(required=False, max_length=validators.TAG_VALUE_LENGTH)
+    alias = forms.CharField(required=False, max_length=validators.MAX_ALIAS_CHARS)
+    tag = forms.CharField(required=False, max_length=validators.MAX_TAG_VALUE_CHARS)
     show = forms.ChoiceField(required=False, choices=SHOWS)
     sort = forms.ChoiceField(
         required=False, choices=[(word, label) for word, (label, _) in SORTS.items()]

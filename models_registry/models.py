@@ -44,12 +44,12 @@ class RegisteredModel(TenantOwned):
     counted_as = "models"
 
     name = models.CharField(
-        max_length=validators.NAME_LENGTH, validators=[validators.validate_model_name]
+        max_length=validators.MAX_NAME_CHARS, validators=[validators.validate_model_name]
     )
-    description = models.TextField(blank=True, max_length=validators.DESCRIPTION_LENGTH)
+    description = models.TextField(blank=True, max_length=validators.MAX_DESCRIPTION_CHARS)
     card = models.TextField(
         blank=True,
-        max_length=validators.CARD_LENGTH,
+        max_length=validators.MAX_CARD_CHARS,
         help_text="The model card: Markdown, with YAML front matter if you like.",
     )
     owner = models.ForeignKey(
@@ -121,27 +121,29 @@ class ModelVersion(TenantOwned):
 
     model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField(editable=False)
-    source = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
+    source = models.CharField(max_length=validators.MAX_SOURCE_CHARS, blank=True)
     # Where the files are if the source names another version, which may go; otherwise empty.
-    location = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True, editable=False)
-    run_id = models.CharField(max_length=validators.RUN_ID_LENGTH, blank=True)
-    run_link = models.CharField(max_length=validators.SOURCE_LENGTH, blank=True)
+    location = models.CharField(max_length=validators.MAX_SOURCE_CHARS, blank=True, editable=False)
+    run_id = models.CharField(max_length=validators.MAX_RUN_ID_CHARS, blank=True)
+    run_link = models.CharField(max_length=validators.MAX_SOURCE_CHARS, blank=True)
     # MLflow's id of the logged model that the version was made from, such as m-<32 hex digits>.
-    logged_model_id = models.CharField(max_length=validators.LOGGED_MODEL_ID_LENGTH, blank=True)
+    logged_model_id = models.CharField(max_length=validators.MAX_LOGGED_MODEL_ID_CHARS, blank=True)
     status = models.CharField(max_length=7, choices=Status.choices, default=Status.READY)
-    status_message = models.CharField(max_length=validators.STATUS_MESSAGE_LENGTH, blank=True)
-    description = models.TextField(blank=True, max_length=validators.DESCRIPTION_LENGTH)
+    status_message = models.CharField(max_length=validators.MAX_STATUS_MESSAGE_CHARS, blank=True)
+    description = models.TextField(blank=True, max_length=validators.MAX_DESCRIPTION_CHARS)
     tags = models.JSONField(default=dict, blank=True)
     params = models.JSONField(default=dict, blank=True)
     metrics = models.JSONField(default=dict, blank=True)
     stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.NONE)
     recalled_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The owner's own: whoever the model is shared with learns that it is recalled, and not why.
-    recall_reason = models.CharField(max_length=validators.NOTE_LENGTH, blank=True, editable=False)
+    recall_reason = models.CharField(
+        max_length=validators.MAX_NOTE_CHARS, blank=True, editable=False
+    )
     scan = models.CharField(
         max_length=7, choices=Scan.choices, default=Scan.NONE, blank=True, editable=False
     )
-    scan_note = models.CharField(max_length=validators.NOTE_LENGTH, blank=True, editable=False)
+    scan_note = models.CharField(max_length=validators.MAX_NOTE_CHARS, blank=True, editable=False)
     creator = models.ForeignKey(
         User, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
@@ -206,7 +208,7 @@ class Alias(TenantOwned):
     model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="aliases")
     version = TenantForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="aliases")
     name = models.CharField(
-        max_length=validators.ALIAS_LENGTH, validators=[validators.validate_alias_name]
+        max_length=validators.MAX_ALIAS_CHARS, validators=[validators.validate_alias_name]
     )
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -264,7 +266,7 @@ class Blob(TenantOwned):
 
 def _path_field() -> "models.CharField[str, str]":
     # Compared byte by byte, so that what lies in a folder is one range of an index.
-    return models.CharField(max_length=validators.PATH_LENGTH, db_collation="C")
+    return models.CharField(max_length=validators.MAX_PATH_CHARS, db_collation="C")
 
 
 class ArtifactFile(TenantOwned):

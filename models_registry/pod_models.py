@@ -16,10 +16,10 @@ from typing import Any
 from django.conf import settings
 
 from models_registry.files import sources
-from models_registry.files.paths import NOBODYS, as_id
+from models_registry.files.paths import NO_ROW_ID, as_id
 from models_registry.files.sources import Named
 from models_registry.models import ModelVersion
-from models_registry.validators import NAME_LENGTH
+from models_registry.validators import MAX_NAME_CHARS
 from tenants.isolation.scope import current_scope
 from tenants.kubernetes import workloads
 from tenants.kubernetes.workloads import Reference, Verdict
@@ -142,7 +142,7 @@ def _look_up(named: Named) -> tuple[Any, ...] | None:
         "tenant": scope.tenant_id,
         "group": scope.group_id,
         "own": name if slash and same_team(team, scope.slug) else text,
-        "id": NOBODYS if slash else as_id(text),
+        "id": NO_ROW_ID if slash else as_id(text),
         "team": workspace_name(team) if slash else "",
         "shared": name if slash else "",
         "which": which if text else type(which)(),
@@ -153,7 +153,7 @@ def _look_up(named: Named) -> tuple[Any, ...] | None:
 
 def _can_be_asked(text: str) -> bool:
     """Tell whether PostgreSQL takes the text, which no name here is too long for."""
-    return is_storable(text) and len(text) <= 2 * NAME_LENGTH
+    return is_storable(text) and len(text) <= 2 * MAX_NAME_CHARS
 
 
 def _by(named: Named) -> tuple[str, str | int]:

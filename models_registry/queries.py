@@ -53,7 +53,7 @@ CHARTED_VERSIONS = 50
 #: The days that a sparkline shows, and that "pulled n times" counts.
 USAGE_DAYS = 90
 #: A folder with more entries than this is shown in part; clients list all of it.
-LISTED_AT_MOST = 1000
+MAX_LISTED_ENTRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ def folder_of(version: ModelVersion, folder: str) -> list[Listed]:
     prefix = f"{folder}/" if folder else ""
     entries = artifacts.files_under(version, folder)
     entries.sort(key=lambda entry: not entry.is_dir)
-    paths = [f"{prefix}{entry.name}" for entry in entries[:LISTED_AT_MOST] if not entry.is_dir]
+    paths = [f"{prefix}{entry.name}" for entry in entries[:MAX_LISTED_ENTRIES] if not entry.is_dir]
     found = ArtifactFile.objects.filter(version=version, path__in=paths).select_related("blob")
     files = {file.path: file for file in found}
     listed = []

@@ -38,11 +38,11 @@ R = TypeVar("R")
 Tagged = RegisteredModel | ModelVersion
 
 #: How many tags, parameters or metrics of one change the log names.
-LOGGED_ENTRIES = 100
+MAX_LOGGED_ENTRIES = 100
 #: What a copy of a version has from its original.
 VERDICTS = ("recalled_at", "recall_reason", "scan", "scan_note")
 #: PostgreSQL's integers end here.
-HIGHEST_NUMBER = 2**31 - 1
+MAX_VERSION_NUMBER = 2**31 - 1
 
 
 class _Unset(Enum):
@@ -233,9 +233,9 @@ def _set_archived(
 
 def _check_model_fields(fields: Mapping[str, Any]) -> None:
     if "description" in fields:
-        _check_text("description", fields["description"], validators.DESCRIPTION_LENGTH)
+        _check_text("description", fields["description"], validators.MAX_DESCRIPTION_CHARS)
     if "card" in fields:
-        _check_text("card", fields["card"], validators.CARD_LENGTH)
+        _check_text("card", fields["card"], validators.MAX_CARD_CHARS)
     if "tags" in fields:
         _check("tags", validators.validate_tags, fields["tags"])
 
@@ -289,7 +289,7 @@ def add_version(
         found = sources.resolve(source, run_id=run_id, logged_model_id=logged_model_id)
         fields |= found.lineage
     else:
-        _check_text("location", location, validators.SOURCE_LENGTH)
+        _check_text("location", location, validators.MAX_SOURCE_CHARS)
         found = sources.Source(source, location=location)
     now = created_at or timezone.now()
     version = ModelVersion(
@@ -338,13 +338,13 @@ def _next_number(model: RegisteredModel, number: int | None) -> int:
     """Count the model's versions up; its row stays locked until the transaction ends."""
     values = {
         "number": number,
-        "highest": HIGHEST_NUMBER,
+        "highest": MAX_VERSION_NUMBER,
         "now": timezone.now(),
         "tenant_id": current_scope().tenant_id,
         "id": model.pk,
     }
     row = None
-    if number is None or number <= HIGHEST_NUMBER:
+    if number is None or number <= MAX_VERSION_NUMBER:
         row = next(iter(read_in_scope(COUNT_UP, values)), None)
     if row is None:
         raise _no_such_number(RegisteredModel.objects.get(pk=model.pk), number)
@@ -355,7 +355,7 @@ def _next_number(model: RegisteredModel, number: int | None) -> int:
 def _no_such_number(model: RegisteredModel, number: int | None) -> ValidationError:
     following = model.last_version + 1
     why = f"the next number is {following}"
-    if following > HIGHEST_NUMBER:
+    if following > MAX_VERSION_NUMBER:
         why = "no number is left"
     wanted = following if number is None else number
     return ValidationError({"number": f"There can be no version {wanted}: {why}."})
@@ -500,7 +500,7 @@ def recall_version(version: ModelVersion, reason: str) -> ModelVersion:
     reason = reason.strip()
     if not reason:
         raise ValidationError({"reason": "Say why: whoever comes upon it wants to know."})
-    _check_text("reason", reason, validators.NOTE_LENGTH)
+    _check_text("reason", reason, validators.MAX_NOTE_CHARS)
     locked = _lock(version)
     _hold_files(locked)
     if locked.is_recalled:
@@ -542,7 +542,7 @@ def record_scan(version: ModelVersion, verdict: str, note: str = "") -> ModelVer
     _check_no_person()
     if verdict not in (ModelVersion.Scan.PASSED, ModelVersion.Scan.BLOCKED):
         raise ValidationError({"scan": f"“{verdict}” is neither passed nor blocked."})
-    _check_text("note", note, validators.NOTE_LENGTH)
+    _check_text("note", note, validators.MAX_NOTE_CHARS)
     with _undone_alone():
         locked = _lock(version)
         _hold_files(locked)
@@ -588,7 +588,7 @@ def delete_version(version: ModelVersion, *, with_aliases: bool = False) -> None
 
 
 def _check_version_fields(fields: Mapping[str, Any]) -> None:
-    for field, length in validators.VERSION_LENGTHS.items():
+    for field, length in validators.MAX_VERSION_CHARS.items():
         if field in fields:
             _check_text(field, fields[field], length)
     if "status" in fields and fields["status"] not in ModelVersion.Status.values:
@@ -845,7 +845,7 @@ def _difference(old: Any, new: Any) -> tuple[Any, Any]:
         return _for_audit(old), _for_audit(new)
     differing = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     before, after = (
-        {name: _for_audit(side[name]) for name in differing[:LOGGED_ENTRIES] if name in side}
+        {name: _for_audit(side[name]) for name in differing[:MAX_LOGGED_ENTRIES] if name in side}
         for side in (old, new)
     )
     return before, after

@@ -10,36 +10,36 @@ from urllib.parse import unquote
 
 from django.core.exceptions import ValidationError
 
-NAME_LENGTH = 256
-KEY_LENGTH = 250
-TAG_VALUE_LENGTH = 100_000
+MAX_NAME_CHARS = 256
+MAX_KEY_CHARS = 250
+MAX_TAG_VALUE_CHARS = 100_000
 #: Of all tags, or of all parameters, of one row together.
-TEXTS_LENGTH = 1_000_000
-PARAM_VALUE_LENGTH = 6000
-DESCRIPTION_LENGTH = 5000
+MAX_TEXTS_CHARS = 1_000_000
+MAX_PARAM_VALUE_CHARS = 6000
+MAX_DESCRIPTION_CHARS = 5000
 # Rendering is quadratic at worst: the most hostile card of this length takes about a second.
-CARD_LENGTH = 30_000
-SOURCE_LENGTH = 500
-STATUS_MESSAGE_LENGTH = 500
-RUN_ID_LENGTH = 32
-LOGGED_MODEL_ID_LENGTH = 64
+MAX_CARD_CHARS = 30_000
+MAX_SOURCE_CHARS = 500
+MAX_STATUS_MESSAGE_CHARS = 500
+MAX_RUN_ID_CHARS = 32
+MAX_LOGGED_MODEL_ID_CHARS = 64
 #: Of a recall's reason and of a scanner's note.
-NOTE_LENGTH = 500
+MAX_NOTE_CHARS = 500
 #: Of the texts of a version, by field.
-VERSION_LENGTHS = {
-    "source": SOURCE_LENGTH,
-    "run_id": RUN_ID_LENGTH,
-    "run_link": SOURCE_LENGTH,
-    "logged_model_id": LOGGED_MODEL_ID_LENGTH,
-    "description": DESCRIPTION_LENGTH,
-    "status_message": STATUS_MESSAGE_LENGTH,
+MAX_VERSION_CHARS = {
+    "source": MAX_SOURCE_CHARS,
+    "run_id": MAX_RUN_ID_CHARS,
+    "run_link": MAX_SOURCE_CHARS,
+    "logged_model_id": MAX_LOGGED_MODEL_ID_CHARS,
+    "description": MAX_DESCRIPTION_CHARS,
+    "status_message": MAX_STATUS_MESSAGE_CHARS,
 }
-PATH_LENGTH = 1000
+MAX_PATH_CHARS = 1000
 # An index takes no entry over 2,704 bytes, and a character of a path may have four.
-PATH_BYTES = 2000
-SEGMENT_BYTES = 255
-ALIAS_LENGTH = 255
-ENTRIES = 1000
+MAX_PATH_BYTES = 2000
+MAX_SEGMENT_BYTES = 255
+MAX_ALIAS_CHARS = 255
+MAX_ENTRIES = 1000
 
 #: The tag that makes a prompt of a model or of a version.
 IS_PROMPT = "mlflow.prompt.is_prompt"
@@ -74,9 +74,9 @@ def validate_path(path: str) -> None:
     file system that they are downloaded to. So what is not in Unicode's form NFC is refused; it is
     not converted either: the file would come back under another name than its model says.
     """
-    validate_text(path, PATH_LENGTH, "The path")
-    if len(path.encode()) > PATH_BYTES:
-        raise ValidationError(f"The path has more than {PATH_BYTES:,} bytes.")
+    validate_text(path, MAX_PATH_CHARS, "The path")
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise ValidationError(f"The path has more than {MAX_PATH_BYTES:,} bytes.")
     if not unicodedata.is_normalized("NFC", path):
         raise ValidationError(
             f"Invalid path: '{path}'. Its accents are characters of their own: use the form NFC."
@@ -97,9 +97,10 @@ def _validate_segments(segments: list[str], path: str) -> None:
             raise _bad_path(path)
         if any(unicodedata.category(letter) == "Cc" for letter in segment):
             raise ValidationError("The path holds a control character.")
-        if len(segment.encode()) > SEGMENT_BYTES:
+        if len(segment.encode()) > MAX_SEGMENT_BYTES:
             raise ValidationError(
-                f"A name in the path has more than {SEGMENT_BYTES} bytes: no file system takes it."
+                f"A name in the path has more than {MAX_SEGMENT_BYTES} bytes: "
+                "no file system takes it."
             )
 
 
@@ -112,7 +113,7 @@ def _bad_path(path: str) -> ValidationError:
 
 def validate_model_name(name: str) -> None:
     """Allow any text without `/` and `:` of 1 to 256 characters that is no path like `..`."""
-    validate_text(name, NAME_LENGTH, "The name")
+    validate_text(name, MAX_NAME_CHARS, "The name")
     if not name.strip():
         raise ValidationError("The name is empty.")
     if "/" in name or ":" in name:
@@ -125,7 +126,7 @@ def validate_alias_name(name: str) -> None:
     """Allow letters, digits, `_` and `-`; not `latest` and nothing like `v1`."""
     if not name:
         raise ValidationError("The alias is empty.")
-    validate_text(name, ALIAS_LENGTH, "The alias")
+    validate_text(name, MAX_ALIAS_CHARS, "The alias")
     if not ALIAS.fullmatch(name):
         raise ValidationError(
             f"Invalid alias name: '{name}'. Names may only contain alphanumerics, "
@@ -139,7 +140,7 @@ def validate_alias_name(name: str) -> None:
 
 def validate_key(key: str, what: str) -> None:
     """Allow letters, digits and ``/ _ . - : space`` in the key of a tag, parameter or metric."""
-    validate_text(key, KEY_LENGTH, f"The {what} name")
+    validate_text(key, MAX_KEY_CHARS, f"The {what} name")
     if not KEY.fullmatch(key) or not key.strip():
         raise ValidationError(
             f"Invalid {what} name: '{key}'. Names may only contain alphanumerics, "
@@ -158,20 +159,21 @@ def validate_texts(values: Mapping[str, str], what: str, length: int) -> None:
             raise ValidationError(f"The {what} '{key}' is not text.")
         validate_text(value, length, f"The {what} '{key}'")
     total = sum(len(key) + len(value) for key, value in values.items())
-    if total > TEXTS_LENGTH:
+    if total > MAX_TEXTS_CHARS:
         raise ValidationError(
-            f"The {what}s have {total:,} characters; together at most {TEXTS_LENGTH:,} are allowed."
+            f"The {what}s have {total:,} characters; together at most {MAX_TEXTS_CHARS:,} are "
+            "allowed."
         )
 
 
 def validate_tags(tags: Mapping[str, str]) -> None:
     """Check the names and values of tags."""
-    validate_texts(tags, "tag", TAG_VALUE_LENGTH)
+    validate_texts(tags, "tag", MAX_TAG_VALUE_CHARS)
 
 
 def validate_params(params: Mapping[str, str]) -> None:
     """Check the names and values of parameters."""
-    validate_texts(params, "parameter", PARAM_VALUE_LENGTH)
+    validate_texts(params, "parameter", MAX_PARAM_VALUE_CHARS)
 
 
 def validate_metrics(metrics: Mapping[str, float]) -> None:
@@ -189,5 +191,5 @@ def validate_metrics(metrics: Mapping[str, float]) -> None:
 def _validate_entries(values: Any, what: str) -> None:
     if not isinstance(values, Mapping):
         raise ValidationError(f"Give the {what}s as names with values.")
-    if len(values) > ENTRIES:
-        raise ValidationError(f"{len(values):,} {what}s are too many; {ENTRIES:,} are allowed.")
+    if len(values) > MAX_ENTRIES:
+        raise ValidationError(f"{len(values):,} {what}s are too many; {MAX_ENTRIES:,} are allowed.")

@@ -39,7 +39,7 @@ from tenants.isolation.scope import current_scope
 from tenants.paging import render_page
 from tenants.requests import require_get_or_post
 
-COMPARED_AT_MOST = 4
+MAX_COMPARED_VERSIONS = 4
 VERSIONS_ON_MODEL_PAGE = 10
 
 
@@ -407,7 +407,7 @@ def delete_alias(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
 def compare(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     """Compare 2 to 4 versions (``?v=3&v=7``); only what differs unless ``all=1``."""
     model = _model(name)
-    chosen = _numbers(request.GET.getlist("v"))[:COMPARED_AT_MOST]
+    chosen = _numbers(request.GET.getlist("v"))[:MAX_COMPARED_VERSIONS]
     of_model = queries.versions_of(model)
     found = {version.number: version for version in of_model.filter(number__in=chosen)}
     versions = [found[number] for number in chosen if number in found]

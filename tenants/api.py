@@ -61,11 +61,11 @@ logger = logging.getLogger("bulkhead.api")
 ADDRESS = re.compile(
     r"(?:(?:ajax-)?api/(?P<rest>.*)|(?P<bare>model-versions/get-artifact))", re.DOTALL
 )
-TEAM = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
+SLUG = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
 #: No slug is like this: it stands for a name that cannot be a team's.
-NOBODYS = "-"
+NO_SLUG = "-"
 #: What a request says is repeated in a refusal, but not whatever its length.
-MESSAGE_LENGTH = 2000
+MAX_MESSAGE_CHARS = 2000
 #: PostgreSQL's codes where two requests got in each other's way: a deadlock, a transaction that
 #: came too late, a row that was deleted before another could refer to it.
 COLLISIONS = {"40P01", "40001", "23503"}
@@ -229,8 +229,8 @@ def credential(request: HttpRequest, team: str) -> AnyCredential:
     token opens is asked later.
     """
     named = request.headers.get("X-MLFLOW-WORKSPACE", "").strip() or team
-    if named and not TEAM.fullmatch(named):
-        named = NOBODYS
+    if named and not SLUG.fullmatch(named):
+        named = NO_SLUG
     token = _token(request.headers.get("Authorization", ""))
     found = tokens.credential(token, named)
     if found is not None:
@@ -280,7 +280,7 @@ def _refuse(request: HttpRequest, call: Call | None, error: Exception) -> HttpRe
         refusal = Broken(f"Something broke here; its number is {number}.")
     if refusal.is_logged:
         logger.error("%s %s", number, refusal)
-    body = {"error_code": refusal.error_code, "message": refusal.words[:MESSAGE_LENGTH]}
+    body = {"error_code": refusal.error_code, "message": refusal.words[:MAX_MESSAGE_CHARS]}
     response = json_response(body, refusal.status)
     for name, value in refusal.headers.items():
         response[name] = value

@@ -21,7 +21,7 @@ PROGRESS_SECONDS = 1
 #: The exit code for bad input and for a server that is not there; 1 is "not all was copied".
 UNUSABLE = 2
 #: How many names a line of the report lists; --json lists all of them.
-NAMES = 20
+MAX_LISTED_NAMES = 20
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -184,5 +184,5 @@ def _counts(reports: Sequence[ModelReport]) -> str:
 def _some(names: Iterable[str]) -> str:
     """Return the first names in one line, and how many more there are."""
     listed = [printable(name) for name in names]
-    more = f" and {len(listed) - NAMES:,} more" if len(listed) > NAMES else ""
-    return f"{', '.join(listed[:NAMES])}{more}"
+    more = f" and {len(listed) - MAX_LISTED_NAMES:,} more" if len(listed) > MAX_LISTED_NAMES else ""
+    return f"{', '.join(listed[:MAX_LISTED_NAMES])}{more}"

@@ -26,7 +26,7 @@ from tenants.models import SLUG, Membership, Tenant, User
 from tenants.text import printable
 
 #: How many models are compared with what is there at a time.
-CHUNK = 100
+CHUNK_MODELS = 100
 
 
 class ImportProblem(Malformed):
@@ -169,8 +169,8 @@ def _metrics() -> Reader:
 def _entries(what: str, check: Reader, validate: Callable[[Any], None]) -> Reader:
     def read(node: Node) -> dict[str, Any]:
         entries = _fields(node)
-        if len(entries) > validators.ENTRIES:
-            raise node.malformed(f"more than {validators.ENTRIES:,} {what}s")
+        if len(entries) > validators.MAX_ENTRIES:
+            raise node.malformed(f"more than {validators.MAX_ENTRIES:,} {what}s")
         for key, entry in entries.items():
             check(entry)
             with _at(entry.path):
@@ -230,20 +230,20 @@ def _aliases(node: Node) -> dict[str, int]:
 
 
 VERSION_FIELDS: dict[str, Reader] = {
-    "source": _text(validators.SOURCE_LENGTH),
-    "run_id": _text(validators.RUN_ID_LENGTH),
-    "run_link": _text(validators.SOURCE_LENGTH),
-    "description": _text(validators.DESCRIPTION_LENGTH),
+    "source": _text(validators.MAX_SOURCE_CHARS),
+    "run_id": _text(validators.MAX_RUN_ID_CHARS),
+    "run_link": _text(validators.MAX_SOURCE_CHARS),
+    "description": _text(validators.MAX_DESCRIPTION_CHARS),
     "status": _status,
-    "status_message": _text(validators.STATUS_MESSAGE_LENGTH),
-    "tags": _texts("tag", validators.TAG_VALUE_LENGTH),
-    "params": _texts("parameter", validators.PARAM_VALUE_LENGTH),
+    "status_message": _text(validators.MAX_STATUS_MESSAGE_CHARS),
+    "tags": _texts("tag", validators.MAX_TAG_VALUE_CHARS),
+    "params": _texts("parameter", validators.MAX_PARAM_VALUE_CHARS),
     "metrics": _metrics(),
 }
 #: Said only where it is so. A scan that passed is not: the document brings no files.
 VERDICTS: dict[str, Reader] = {
-    "recalled": _text(validators.NOTE_LENGTH),
-    "blocked": _text(validators.NOTE_LENGTH),
+    "recalled": _text(validators.MAX_NOTE_CHARS),
+    "blocked": _text(validators.MAX_NOTE_CHARS),
 }
 VERSION_KEYS = (
     VERSION_FIELDS | {"number": _number, "creator": _username, "created_at": _time} | VERDICTS
@@ -266,9 +266,9 @@ def _versions(node: Node) -> tuple[PlannedVersion, ...]:
 
 
 MODEL_FIELDS: dict[str, Reader] = {
-    "description": _text(validators.DESCRIPTION_LENGTH),
-    "card": _text(validators.CARD_LENGTH),
-    "tags": _texts("tag", validators.TAG_VALUE_LENGTH),
+    "description": _text(validators.MAX_DESCRIPTION_CHARS),
+    "card": _text(validators.MAX_CARD_CHARS),
+    "tags": _texts("tag", validators.MAX_TAG_VALUE_CHARS),
     "owner": _username,
 }
 MODEL_KEYS = (
@@ -359,8 +359,8 @@ def _apply_team(tenant: Tenant, team: PlannedTeam) -> TeamReport:
     memberships = Membership.objects.filter(tenant=tenant).select_related("user")
     people = {membership.user.username: membership.user for membership in memberships}
     with tenant_scope(tenant):
-        for start in range(0, len(team.models), CHUNK):
-            some = team.models[start : start + CHUNK]
+        for start in range(0, len(team.models), CHUNK_MODELS):
+            some = team.models[start : start + CHUNK_MODELS]
             there = _registered([model.name for model in some])
             for planned in some:
                 model = there.get(planned.name)

@@ -35,17 +35,17 @@ UNQUOTABLE = re.compile(r"""['"`\\]""")
 NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 
 #: Bounds of what one answer, one list and one tree of files may have.
-ANSWER_BYTES = 100 * 1024 * 1024
-PAGES = 10_000
-MODELS_A_PAGE = 500
-VERSIONS_A_PAGE = 200
-FILES = 100_000
-DEPTH = 50
+MAX_ANSWER_BYTES = 100 * 1024 * 1024
+MAX_PAGES = 10_000
+MODELS_PER_PAGE = 500
+VERSIONS_PER_PAGE = 200
+MAX_FILES = 100_000
+MAX_FOLDER_DEPTH = 50
 CHUNK_BYTES = 1024 * 1024
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-RETRIES = 5
+MAX_RETRIES = 5
 BACKOFF_SECONDS = 20
 #: At most this many characters of a server's words are quoted in a message.
 MAX_REASON_CHARS = 300
@@ -176,7 +176,7 @@ class MlflowServer:
         """Return all models and prompts, without their versions, in the order of their names."""
         found: dict[str, MlflowModel] = {}
         for condition in ([], [("filter", PROMPTS_ONLY)]):
-            query = [*condition, ("max_results", MODELS_A_PAGE), ("order_by", "name ASC")]
+            query = [*condition, ("max_results", MODELS_PER_PAGE), ("order_by", "name ASC")]
             for record in self._pages("registered-models/search", "registered_models", query):
                 model = _model(record)
                 found.setdefault(model.name, model)
@@ -188,7 +188,7 @@ class MlflowServer:
         for condition in ["", f" AND {PROMPTS_ONLY}"] if model.is_prompt else [""]:
             query = [
                 ("filter", _named(model.name) + condition),
-                ("max_results", VERSIONS_A_PAGE),
+                ("max_results", VERSIONS_PER_PAGE),
                 ("order_by", "version_number ASC"),
             ]
             for record in self._pages("model-versions/search", "model_versions", query):
@@ -351,7 +351,7 @@ class MlflowServer:
             answer = self._json(self._send("GET", ARTIFACTS, query=query))
             for record in _records(answer, "files"):
                 entries += 1
-                if entries > FILES or depth > DEPTH:
+                if entries > MAX_FILES or depth > MAX_FOLDER_DEPTH:
                     raise BadAnswer(f"{self.url}: its folder of files never ends.")
                 path = f"{below}/{_file_name(record)}".lstrip("/")
                 if record.get("is_dir") is True:
@@ -393,7 +393,7 @@ class MlflowServer:
             token = _text(answer, "next_page_token")
             if not token:
                 return
-            if token in seen or not records or len(seen) > PAGES:
+            if token in seen or not records or len(seen) > MAX_PAGES:
                 raise BadAnswer(f"{self.url}: its list of {key} never ends.")
             seen.add(token)
 
@@ -444,12 +444,12 @@ class MlflowServer:
 
     def _patience(self, repeatable: bool, *, once: bool) -> urllib3.Retry:
         return urllib3.Retry(
-            total=RETRIES,
+            total=MAX_RETRIES,
             redirect=False,
-            read=RETRIES if repeatable else 0,
+            read=MAX_RETRIES if repeatable else 0,
             other=0,
             # What is streamed is gone when it was sent.
-            status=0 if once else RETRIES,
+            status=0 if once else MAX_RETRIES,
             status_forcelist=(*BUSY, 500) if repeatable else (429,),
             allowed_methods=None,
             backoff_factor=self._backoff,
@@ -460,12 +460,12 @@ class MlflowServer:
 
     def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
         try:
-            body = response.read(ANSWER_BYTES + 1, decode_content=False)
+            body = response.read(MAX_ANSWER_BYTES + 1, decode_content=False)
         except HTTPError as error:
             raise ServerUnreachable(f"{self.url} broke off: {self._reason(error)}.") from None
-        if len(body) > ANSWER_BYTES:
+        if len(body) > MAX_ANSWER_BYTES:
             response.close()
-            raise BadAnswer(f"{self.url} answers more than {ANSWER_BYTES:,} bytes at once.")
+            raise BadAnswer(f"{self.url} answers more than {MAX_ANSWER_BYTES:,} bytes at once.")
         response.release_conn()
         return body
 

@@ -44,7 +44,7 @@ from tenants.models import Tenant
 #: The source of the versions that only use up a number at the MLflow server.
 PLACEHOLDER = "bulkhead:/placeholder"
 #: More numbers than this are not used up to keep the number of a version.
-LARGEST_GAP = 1000
+MAX_GAP_NUMBERS = 1000
 
 Files = list[ArtifactFile]
 
@@ -301,8 +301,8 @@ class _Sender:
         The placeholders stay until the version itself is there. After a crash in between, they
         are what tells how far the server has counted.
         """
-        if number - self._last > LARGEST_GAP:
-            raise RemoteProblem(f"more than {LARGEST_GAP:,} numbers before it are not in use")
+        if number - self._last > MAX_GAP_NUMBERS:
+            raise RemoteProblem(f"more than {MAX_GAP_NUMBERS:,} numbers before it are not in use")
         placeholder = MlflowVersion(
             0, source=PLACEHOLDER, description="Bulkhead's export deletes it."
         )

@@ -66,7 +66,7 @@ def _fitting_fields(
 ) -> dict[str, Any]:
     """Return the texts that cannot be kept, emptied, and the tags that can be kept."""
     fields: dict[str, Any] = {}
-    for name, length in validators.VERSION_LENGTHS.items():
+    for name, length in validators.MAX_VERSION_CHARS.items():
         what = f"The {name.replace('_', ' ')}"
         why = _why_not(validators.validate_text, getattr(thing, name, ""), length, what)
         if why:
@@ -75,8 +75,8 @@ def _fitting_fields(
     kept: dict[str, str] = {}
     for key, value in sorted(thing.tags.items()):
         why = _why_not(validators.validate_tags, {key: value})
-        if not why and len(kept) == validators.ENTRIES:
-            why = f"{validators.ENTRIES:,} tags are allowed."
+        if not why and len(kept) == validators.MAX_ENTRIES:
+            why = f"{validators.MAX_ENTRIES:,} tags are allowed."
         if why:
             problems.append(f"{place}tag {key}: {why}")
         else:

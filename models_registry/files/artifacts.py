@@ -28,7 +28,7 @@ from django.utils import timezone
 
 from models_registry.errors import BrokenUpload, Conflict, OutOfSpace, StoreUnavailable
 from models_registry.files.downloads import disposition
-from models_registry.files.folder_store import PARTS, Store
+from models_registry.files.folder_store import MAX_PARTS, Store
 from models_registry.files.paths import at_or_below, below, bounds_below
 from models_registry.models import ArtifactFile, Blob, ModelVersion, Upload
 from models_registry.validators import validate_path
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from models_registry.files.s3_store import BucketStorage
 
 #: How often, in seconds, an upload says that it is still running.
-SEEN_EVERY = 10
+SEEN_SECONDS = 10
 #: Opens the sender's scope: again and again, so that who loses the right to it is noticed.
 Acting = Callable[[], AbstractContextManager[Scope]]
 ADD = "models_registry.add_modelversion"
@@ -131,7 +131,7 @@ class _Received:
             if self.length is not None and self.size > self.length:
                 raise self.broken()
             yield chunk
-            if time.monotonic() - marked > SEEN_EVERY:
+            if time.monotonic() - marked > SEEN_SECONDS:
                 marked = time.monotonic()
                 _mark_as_seen(self.acting, self.upload)
 
@@ -430,8 +430,8 @@ def begin_parts(
     As ``add_file``, call it outside any transaction; it asks for the right to write.
     """
     validate_path(path)
-    if not 1 <= count <= PARTS:
-        raise ValidationError(f"An upload has 1 to {PARTS:,} parts.")
+    if not 1 <= count <= MAX_PARTS:
+        raise ValidationError(f"An upload has 1 to {MAX_PARTS:,} parts.")
     with _uploading(acting, version, path) as upload:
         upload.multipart_id = _bucket().begin_parts(upload.key)
         with _writing(acting):

@@ -20,14 +20,14 @@ from django.core.files.storage import FileSystemStorage
 from models_registry.errors import OutOfSpace, StoreUnavailable
 
 #: How much is read, written and hashed at a time, in bytes.
-CHUNK = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 #: How many parts an S3 service puts together at most.
-PARTS = 10_000
+MAX_PARTS = 10_000
 #: What is left free on the disk: the database may live there too.
-RESERVE = 256 * 1024 * 1024
+RESERVED_BYTES = 256 * 1024 * 1024
 #: After how many bytes it is asked again whether so much is left: all threads that receive at the
 #: same time write less in between than is kept free.
-ASK_EVERY = 8 * 1024 * 1024
+SPACE_CHECK_BYTES = 8 * 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -94,7 +94,7 @@ class FolderStorage(FileSystemStorage):
     def has_room_for(self, length: int) -> bool:
         """Tell whether ``length`` bytes more fit in."""
         with _disk_errors():
-            return shutil.disk_usage(self.location).free >= length + RESERVE
+            return shutil.disk_usage(self.location).free >= length + RESERVED_BYTES
 
     def receive(self, key: str, chunks: Iterable[bytes], length: int | None) -> None:
         """Write what comes under a new key; when this returns, it survives a power cut."""
@@ -103,11 +103,11 @@ class FolderStorage(FileSystemStorage):
             self._make_folders(path.parent)
             # Without a buffer, since closing would try to write it to a full disk again.
             file = FileIO(path, "xb", opener=_private)
-        unasked = ASK_EVERY
+        unasked = SPACE_CHECK_BYTES
         with file:
             for chunk in chunks:  # whose own errors are not the disk's
                 unasked += len(chunk)
-                if unasked >= ASK_EVERY:
+                if unasked >= SPACE_CHECK_BYTES:
                     unasked = 0
                     if not self.has_room_for(len(chunk)):
                         raise OutOfSpace
@@ -219,7 +219,7 @@ class Pieces:
         piece = b""
         if self.left:
             with self.errors():
-                piece = self.file.read(min(CHUNK, self.left))
+                piece = self.file.read(min(CHUNK_BYTES, self.left))
         self.left -= len(piece)
         if not piece:
             self.close()

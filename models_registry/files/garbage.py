@@ -22,7 +22,7 @@ from tenants.models import Tenant
 ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 BLOB_KEY = re.compile(rf"tenants/{ID}/blobs/[0-9a-f]{{2}}/(?P<digest>[0-9a-f]{{64}})")
 UPLOAD_KEY = re.compile(rf"tenants/{ID}/uploads/(?P<pk>{ID})")
-BATCH = 1000
+BATCH_KEYS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,5 +134,5 @@ def _has_any() -> bool:
 
 
 def _batches(keys: Iterator[Stored]) -> Iterator[list[Stored]]:
-    while batch := list(islice(keys, BATCH)):
+    while batch := list(islice(keys, BATCH_KEYS)):
         yield batch

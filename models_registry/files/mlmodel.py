@@ -23,19 +23,19 @@ from models_registry.validators import validate_path
 NAME = "MLmodel"
 REQUIREMENTS = "requirements.txt"
 #: How much of each file is read, in bytes, and how deep it may be nested.
-LENGTH = 256 * 1024
-DEPTH = 16
+MAX_FILE_BYTES = 256 * 1024
+MAX_DEPTH = 16
 #: How many columns, flavors, requirements and named files are looked at, and how long a text is.
-AT_MOST = 200
-TEXT_LENGTH = 300
-TYPE_DEPTH = 6
+MAX_ITEMS = 200
+MAX_TEXT_CHARS = 300
+MAX_TYPE_DEPTH = 6
 
 #: What a flavor calls the files or folders that it cannot be loaded without.
 NAMING = (
     *("data", "model_path", "pickled_model", "model_data", "model_binary", "saved_model_dir"),
     "python_model",
 )
-SECONDS = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d+$")
+MICROSECONDS = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d+$")
 #: How YAML writes that there is nothing; as a text it stays what it was.
 NULLS = {"null", "~", ""}
 FACTS = {
@@ -106,7 +106,7 @@ def of_version(version: ModelVersion) -> MLModel | None:
             Q(path__in=(NAME, REQUIREMENTS)) | Q(path__regex=rf"^[^/]+/({NAME}|{REQUIREMENTS})$")
         )
         .select_related("blob")
-        .order_by("path")[:AT_MOST]
+        .order_by("path")[:MAX_ITEMS]
     )
     by_path = {file.path: file for file in files}
     found = [file for file in files if posixpath.basename(file.path) == NAME]
@@ -119,8 +119,8 @@ def of_version(version: ModelVersion) -> MLModel | None:
         requirements = by_path.get(posixpath.join(folder, REQUIREMENTS))
         if requirements is not None:
             lines = _requirements(_bytes_of(requirements))
-            described.requirements = lines[:AT_MOST]
-            described.more_requirements = len(lines) > AT_MOST
+            described.requirements = lines[:MAX_ITEMS]
+            described.more_requirements = len(lines) > MAX_ITEMS
     except StoreUnavailable:
         return MLModel(folder, problems=["The store of files does not answer; try again later."])
     return described
@@ -128,7 +128,7 @@ def of_version(version: ModelVersion) -> MLModel | None:
 
 def _bytes_of(file: ArtifactFile) -> bytes:
     """Return the file's beginning, one byte more than is read at most."""
-    return b"".join(artifacts.open_file(file, 0, min(file.blob.size, LENGTH + 1)))
+    return b"".join(artifacts.open_file(file, 0, min(file.blob.size, MAX_FILE_BYTES + 1)))
 
 
 # --- what it says --------------------------------------------------------------------------
@@ -144,30 +144,32 @@ def read(content: bytes, folder: str = "") -> MLModel:
         return found
     flavors = data.get("flavors")
     if isinstance(flavors, dict):
-        found.flavors = [_flavor(name, flavor) for name, flavor in list(flavors.items())[:AT_MOST]]
+        found.flavors = [
+            _flavor(name, flavor) for name, flavor in list(flavors.items())[:MAX_ITEMS]
+        ]
         python = flavors.get("python_function")
         found.python = _text(python.get("python_version")) if isinstance(python, dict) else ""
-        found.named = list(dict.fromkeys(_named(flavors)))[:AT_MOST]
+        found.named = list(dict.fromkeys(_named(flavors)))[:MAX_ITEMS]
     else:
         found.problems.append("The MLmodel names no flavor, so MLflow cannot load the model.")
     found.size = _size(data.get("model_size_bytes"))
     facts = ((label, _text(data.get(key))) for key, label in FACTS.items())
     # Nobody reads the microseconds of a time.
-    found.facts = [(label, SECONDS.sub(r"\1", text)) for label, text in facts if text]
+    found.facts = [(label, MICROSECONDS.sub(r"\1", text)) for label, text in facts if text]
     found.signature = _signature(data.get("signature"), found.problems)
     return found
 
 
 def _loaded(content: bytes) -> dict[str, Any]:
-    if len(content) > LENGTH:
+    if len(content) > MAX_FILE_BYTES:
         raise plain_yaml.BadYaml(
-            f"The MLmodel is larger than {LENGTH // 1024} KiB; it is not read."
+            f"The MLmodel is larger than {MAX_FILE_BYTES // 1024} KiB; it is not read."
         )
     try:
         text = content.decode()
     except UnicodeDecodeError:
         raise plain_yaml.BadYaml("The MLmodel is not text in UTF-8.") from None
-    data = plain_yaml.read(text, "The MLmodel", depth=DEPTH)
+    data = plain_yaml.read(text, "The MLmodel", depth=MAX_DEPTH)
     if not isinstance(data, dict):
         raise plain_yaml.BadYaml("The MLmodel is not a list of names with values.")
     return data
@@ -209,8 +211,8 @@ def _size(value: Any) -> int | None:
 
 def _requirements(content: bytes) -> list[str]:
     """Return the first lines that are not empty, one more than are looked at."""
-    lines = content[:LENGTH].decode(errors="replace").splitlines()
-    return [_text(line.strip()) for line in islice(filter(str.strip, lines), AT_MOST + 1)]
+    lines = content[:MAX_FILE_BYTES].decode(errors="replace").splitlines()
+    return [_text(line.strip()) for line in islice(filter(str.strip, lines), MAX_ITEMS + 1)]
 
 
 def _text(value: Any) -> str:
@@ -218,8 +220,8 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or value in NULLS:
         return ""
     # YAML can write halves of characters, which no page can be sent with.
-    text = value[:TEXT_LENGTH].encode(errors="replace").decode()
-    return text if len(value) <= TEXT_LENGTH else f"{text}…"
+    text = value[:MAX_TEXT_CHARS].encode(errors="replace").decode()
+    return text if len(value) <= MAX_TEXT_CHARS else f"{text}…"
 
 
 # --- its signature -------------------------------------------------------------------------
@@ -239,7 +241,7 @@ def _signature(signature: Any, problems: list[str]) -> dict[str, list[Column]]:
             problems.append(f"The signature's {part} are not valid JSON.")
             continue
         entries = entries if isinstance(entries, list) else [entries]
-        found[part] = [_column(entry) for entry in entries[:AT_MOST]]
+        found[part] = [_column(entry) for entry in entries[:MAX_ITEMS]]
     return found
 
 
@@ -248,7 +250,7 @@ def _column(entry: Any) -> Column:
         return Column("", _text(entry) or "unknown", True)
     name = _text(entry.get("name"))
     required = entry.get("required", not entry.get("optional", False)) is not False
-    return Column(name, _type(entry, TYPE_DEPTH), required and "default" not in entry)
+    return Column(name, _type(entry, MAX_TYPE_DEPTH), required and "default" not in entry)
 
 
 def _type(entry: Any, depth: int) -> str:

@@ -8,7 +8,7 @@ from django.db.models import Q
 from tenants.workspaces import same_team
 
 #: Nothing has this id: it stands for what cannot be one.
-NOBODYS = UUID(int=0)
+NO_ROW_ID = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +67,5 @@ def as_id(name: str) -> UUID:
     try:
         found = UUID(name)
     except ValueError:
-        return NOBODYS
-    return found if str(found) == name else NOBODYS
+        return NO_ROW_ID
+    return found if str(found) == name else NO_ROW_ID

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, UnreadablePostError
 
 from models_registry.errors import BrokenUpload, NoLength
-from models_registry.files.folder_store import CHUNK
+from models_registry.files.folder_store import CHUNK_BYTES
 
 
 def length_of(request: HttpRequest) -> int | None:
@@ -30,7 +30,7 @@ def pieces_of(request: HttpRequest, length: int | None) -> Iterator[bytes]:
             raise NoLength
         return
     try:
-        while piece := request.read(CHUNK):
+        while piece := request.read(CHUNK_BYTES):
             yield piece
     except UnreadablePostError:
         raise BrokenUpload("The connection broke off.") from None

@@ -12,10 +12,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from storages.backends.s3 import S3Storage
 
 from models_registry.errors import OutOfSpace, StoreUnavailable
-from models_registry.files.folder_store import PARTS, Pieces, Stored
+from models_registry.files.folder_store import MAX_PARTS, Pieces, Stored
 
 #: A part of an upload, in bytes.
-PART = 8 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 
 
 class BucketStorage(S3Storage):  # type: ignore[misc]  # django-storages has no types
@@ -50,7 +50,7 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def receive(self, key: str, chunks: Iterable[bytes], length: int | None) -> None:
         """Send what comes to a new key, in parts; in this thread, which reads the chunks."""
-        part = max(PART, -(-(length or 0) // PARTS))
+        part = max(PART_BYTES, -(-(length or 0) // MAX_PARTS))
         config = TransferConfig(
             use_threads=False, multipart_threshold=part, multipart_chunksize=part
         )

@@ -35,7 +35,7 @@ DROPPED = frozenset("?\n\r\t")
 #: What may follow a model's name in an address, beside a number.
 STAGE_WORDS = frozenset({"latest", *(stage.lower() for stage in ModelVersion.Stage.values)})
 #: Decoded as often as this it must not change any more: nobody encodes so often in good faith.
-MOST_DECODINGS = 5
+MAX_DECODINGS = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _is_here(scheme: str, host: str) -> bool:
 
 def _decoded(path: str, text: str) -> str:
     """Return the path without percent signs; refuses one that leaves its folder at any decoding."""
-    for _ in range(MOST_DECODINGS):
+    for _ in range(MAX_DECODINGS):
         if ".." in path.replace("\\", "/").split("/") or "\x00" in path:
             raise _bad(text, "it must not lead out of its folder")
         decoded = unquote(path)

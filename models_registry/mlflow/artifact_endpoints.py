@@ -323,7 +323,7 @@ def delete(call: Call) -> HttpResponse:
 
 # --- between the client and the store directly ---------------------------------------------
 
-SECONDS = 15 * 60
+URL_SECONDS = 15 * 60
 
 
 def _only_directly(call: Call, what: str) -> None:
@@ -340,7 +340,7 @@ def presigned_download(call: Call) -> HttpResponse:
     _only_directly(call, "Multipart download")
     where = _parse_path(call.rest)
     blob = _find(call, where)
-    url = artifacts.presigned_url(blob, posixpath.basename(where.path), seconds=SECONDS)
+    url = artifacts.presigned_url(blob, posixpath.basename(where.path), seconds=URL_SECONDS)
     return json_response({"url": url, "headers": {}, "file_size": blob.size})
 
 

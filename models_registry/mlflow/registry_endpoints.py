@@ -34,8 +34,8 @@ NAME = text("name", required=True)
 VERSION = text("version", required=True)
 TAG = (text("key", required=True), text("value"))
 #: What is more than this comes on a further page, however much was asked for.
-ROWS_ON_A_PAGE = 10_000
-BYTES_ON_A_PAGE = 16 * 1024 * 1024
+MAX_PAGE_ROWS = 10_000
+MAX_PAGE_BYTES = 16 * 1024 * 1024
 
 
 # --- registered models ---------------------------------------------------------------------
@@ -374,7 +374,7 @@ LISTED_VERSIONS = Searchable(
     search.versions_search,
     response_sql.LISTED_VERSION,
     response_sql.OWN_VERSIONS,
-    usual=ROWS_ON_A_PAGE,
+    usual=MAX_PAGE_ROWS,
     most=200_000,
     least=1,
 )
@@ -393,13 +393,13 @@ def _search(call: Call, listing: Searchable) -> HttpResponse:
     try:
         wanted = listing.parse(chosen, order)
         asked = search.page_size(params["max_results"], listing.usual, listing.most, listing.least)
-        size = min(asked, ROWS_ON_A_PAGE)
+        size = min(asked, MAX_PAGE_ROWS)
         token = search.read_token(params["page_token"], query) if params["page_token"] else None
     except search.InvalidSearch as error:
         raise InvalidRequest(str(error)) from None
     after, position = wanted.after(token.position) if token else ("true", ())
     statement = response_sql.page(listing.body, listing.rows, wanted, after)
-    values = [*wanted.params, *position, size + 1, BYTES_ON_A_PAGE]
+    values = [*wanted.params, *position, size + 1, MAX_PAGE_BYTES]
     scope, found = query_as(
         call.credential, statement, values, searching=True, prepare=wanted.is_common
     )
@@ -417,7 +417,7 @@ def _page(
         return json_response({})
     rows = ",".join(body for body, _ in shown).encode()
     more = b""
-    if len(found) > size or len(rows) >= BYTES_ON_A_PAGE:
+    if len(found) > size or len(rows) >= MAX_PAGE_BYTES:
         position = orjson.loads(shown[-1][1])
         token = search.write_token(scope.tenant_id, query, position)
         more = b', "next_page_token": "%s"' % token.encode()
@@ -463,7 +463,7 @@ def _alias(alias: str) -> str:
 
 def _alias_characters(alias: str) -> str:
     """Refuse what no alias can be; a reserved one is only not there."""
-    if validators.ALIAS.fullmatch(alias) and len(alias) <= validators.ALIAS_LENGTH:
+    if validators.ALIAS.fullmatch(alias) and len(alias) <= validators.MAX_ALIAS_CHARS:
         return alias
     return _alias(alias)
 
@@ -481,13 +481,13 @@ def _stage(stage: str) -> str:
 def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     """Return the tags if they can be kept; the lengths are refused in MLflow's words."""
     for key, value in (tags or {}).items():
-        if len(key) > validators.KEY_LENGTH:
+        if len(key) > validators.MAX_KEY_CHARS:
             raise InvalidRequest(
-                f"'key' exceeds the maximum length of {validators.KEY_LENGTH} characters"
+                f"'key' exceeds the maximum length of {validators.MAX_KEY_CHARS} characters"
             )
-        if len(value) > validators.TAG_VALUE_LENGTH:
+        if len(value) > validators.MAX_TAG_VALUE_CHARS:
             raise InvalidRequest(
-                f"'value' exceeds the maximum length of {validators.TAG_VALUE_LENGTH} characters"
+                f"'value' exceeds the maximum length of {validators.MAX_TAG_VALUE_CHARS} characters"
             )
     try:
         validators.validate_tags(tags or {})

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from tenants.errors import InvalidRequest
 
 #: Integers on the wire are 64 bits wide.
-LARGEST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 SEE = " See the API docs for more information about request parameters."
 
 
@@ -119,7 +119,7 @@ def _integer(value: Any) -> int:
         raise TypeError
     if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
         raise ValueError
-    return int(value) if len(str(value)) < 19 else LARGEST
+    return int(value) if len(str(value)) < 19 else MAX_INTEGER
 
 
 def _boolean(value: Any) -> bool:

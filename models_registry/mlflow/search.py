@@ -22,13 +22,13 @@ from django.core.exceptions import ValidationError
 
 from models_registry.validators import IS_PROMPT, validate_text
 
-FILTER_LENGTH = 20_000
-COMPARISONS = 100
-ORDER_LENGTH = 500
-ORDERS = 10
-TOKEN_LENGTH = 10_000
+MAX_FILTER_CHARS = 20_000
+MAX_COMPARISONS = 100
+MAX_ORDER_CHARS = 500
+MAX_ORDERS = 10
+MAX_TOKEN_CHARS = 10_000
 #: How much of what a client sent is given back in an error.
-SHOWN_LENGTH = 500
+MAX_SHOWN_CHARS = 500
 
 TOKEN_SALT = "bulkhead.mlflow.page"  # noqa: S105 - public: it only keeps signatures apart
 
@@ -185,7 +185,7 @@ _NUMBER_OPERATORS = {"=": "=", "!=": "<>", ">": ">", ">=": ">=", "<": "<", "<=":
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
 
 
 def _as_set(words: Sequence[str] | set[str]) -> str:
@@ -274,7 +274,7 @@ def _unquoted(text: str) -> str:
 
 
 def _comparisons(table: _Table, filter_string: str) -> list[_Comparison]:
-    _require_text(filter_string, FILTER_LENGTH, "The filter")
+    _require_text(filter_string, MAX_FILTER_CHARS, "The filter")
     words = list(_words(filter_string))
     if any(word.text == ";" for word in words[:-1]):
         raise InvalidSearch(
@@ -284,9 +284,9 @@ def _comparisons(table: _Table, filter_string: str) -> list[_Comparison]:
     found, invalid = _split(words)
     if invalid:
         raise InvalidSearch(f"Invalid clause(s) in filter string: {_shown(', '.join(invalid))}")
-    if len(found) > COMPARISONS:
+    if len(found) > MAX_COMPARISONS:
         raise InvalidSearch(
-            f"The filter has {len(found):,} comparisons; at most {COMPARISONS} are allowed."
+            f"The filter has {len(found):,} comparisons; at most {MAX_COMPARISONS} are allowed."
         )
     return [_comparison(table, *operands) for operands in found]
 
@@ -518,12 +518,12 @@ class _OrderClause:
 
 
 def _order_clauses(order_by: Sequence[str]) -> Iterator[_OrderClause]:
-    if len(order_by) > ORDERS:
+    if len(order_by) > MAX_ORDERS:
         raise InvalidSearch(
-            f"order_by has {len(order_by):,} clauses; at most {ORDERS} are allowed."
+            f"order_by has {len(order_by):,} clauses; at most {MAX_ORDERS} are allowed."
         )
     for text in order_by:
-        _require_text(text, ORDER_LENGTH, "The order_by clause")
+        _require_text(text, MAX_ORDER_CHARS, "The order_by clause")
         match = _ORDER.fullmatch(text)
         direction: list[str] = match["rest"].split() if match else []
         if match is None or len(direction) > 1:
@@ -601,7 +601,7 @@ def write_token(tenant_id: UUID, query: str, position: list[str]) -> str:
 def read_token(token: str, query: str) -> Token:
     """Return what ``token`` says; raises InvalidSearch if it was not made here for ``query``."""
     # Checked here because a signature cannot be made of every text.
-    if len(token) > TOKEN_LENGTH or not token.isascii():
+    if len(token) > MAX_TOKEN_CHARS or not token.isascii():
         raise InvalidSearch(INVALID_TOKEN)
     try:
         tenant_id, digest, position = signing.loads(token, salt=TOKEN_SALT)

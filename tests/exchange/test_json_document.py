@@ -180,7 +180,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 
 def test_too_many_entries_are_refused() -> None:
-    tags = {f"t{index}": "x" for index in range(validators.ENTRIES + 1)}
+    tags = {f"t{index}": "x" for index in range(validators.MAX_ENTRIES + 1)}
     assert problem(json.dumps({"t": [{"name": "m", "tags": tags}]})) == (
         "$.t[0].tags: more than 1,000 tags"
     )
@@ -429,7 +429,7 @@ def test_what_is_written_out_can_be_read_by_another_team(world: World) -> None:
 
 
 def test_many_models_are_imported_in_pieces(world: World) -> None:
-    names = [f"m{index}" for index in range(json_document.CHUNK + 3)]
+    names = [f"m{index}" for index in range(json_document.CHUNK_MODELS + 3)]
     assert run({"team_gamma": names}) == [
         f"team_gamma: {len(names)} created, 0 updated, 0 unchanged"
     ]

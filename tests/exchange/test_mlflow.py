@@ -973,7 +973,7 @@ def test_files_that_are_none_are_not_taken(team: Tenant, case: str) -> None:
 
 
 def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_client, "ANSWER_BYTES", 1000)
+    monkeypatch.setattr(mlflow_client, "MAX_ANSWER_BYTES", 1000)
     with (
         fake_server(saying(("", b" " * 1001))) as url,
         pytest.raises(BadAnswer, match="answers more than 1,000 bytes at once"),
@@ -1033,7 +1033,7 @@ def test_a_server_that_goes_away_ends_the_run_with_what_was_done(team: Tenant) -
 
 
 def test_nobody_answers(team: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_client, "RETRIES", 0)
+    monkeypatch.setattr(mlflow_client, "MAX_RETRIES", 0)
     why = refusal("import_mlflow", "--url", "http://127.0.0.1:9", "--team", "team_new")
     assert why.startswith("http://127.0.0.1:9 does not answer: ")
     assert "Connection refused" in why
@@ -1080,7 +1080,7 @@ def self_signed(folder: Path) -> Path:
 def test_a_certificate_that_nobody_signed_ends_it_unless_it_is_named(
     team: Tenant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mlflow_client, "RETRIES", 0)
+    monkeypatch.setattr(mlflow_client, "MAX_RETRIES", 0)
     asked: list[Asked] = []
     certificate = self_signed(tmp_path)
     with fake_server(lambda one: asked.append(one) or (200, b"{}", {}), certificate) as url:  # type: ignore[func-returns-value]

@@ -180,7 +180,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(world: World) -> None:
 def test_an_upload_is_marked_as_alive_and_ends_when_it_was_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "SEEN_EVERY", 0)
+    monkeypatch.setattr(artifacts, "SEEN_SECONDS", 0)
     seen: list[datetime] = []
 
     def chunks() -> Iterator[bytes]:
@@ -230,14 +230,14 @@ def test_a_disk_that_fills_up_while_bytes_arrive_keeps_its_reserve(
         for chunk in breaking_off():
             sent += len(chunk)
             if sent > 4 * len(chunk):  # others write as well, and now too little is free
-                monkeypatch.setattr(folder_store, "RESERVE", 10**18)
+                monkeypatch.setattr(folder_store, "RESERVED_BYTES", 10**18)
             yield chunk
 
     with pytest.raises(OutOfSpace):
         artifacts.add_file(
             partial(tenant_scope, world.alpha), None, "a", chunks(), length=20 * 1024 * 1024
         )
-    assert 4 * 1024 * 1024 < sent <= 4 * 1024 * 1024 + folder_store.ASK_EVERY
+    assert 4 * 1024 * 1024 < sent <= 4 * 1024 * 1024 + folder_store.SPACE_CHECK_BYTES
     assert count(world.alpha) == (0, 0, 0)
     assert keys() == []
 

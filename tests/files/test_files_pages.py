@@ -34,7 +34,7 @@ from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
 
 from models_registry import registry, snippets
-from models_registry.file_views import PREVIEW, upload_file
+from models_registry.file_views import PREVIEW_BYTES, upload_file
 from models_registry.files import artifacts, mlmodel, sources
 from models_registry.files.folder_store import FolderStorage
 from models_registry.models import (
@@ -44,7 +44,7 @@ from models_registry.models import (
     RegisteredModel,
     Upload,
 )
-from models_registry.queries import LISTED_AT_MOST, USAGE_DAYS, usage_of
+from models_registry.queries import MAX_LISTED_ENTRIES, USAGE_DAYS, usage_of
 from models_registry.templatetags.registry_tags import as_size
 from tenants.access import let_send, share
 from tenants.identity import directory
@@ -177,12 +177,12 @@ PREVIEWS = {
     b"\xff\xfe": "Binary file",
     b"\x80\x04\x95": "Binary file",
     b"caf\xc3": "Binary file",  # whole, so the last character is broken and not cut
-    b"x" * (PREVIEW + 1): "Too large to show",
+    b"x" * (PREVIEW_BYTES + 1): "Too large to show",
     # The limit cuts a character of two, three and four bytes.
-    b"x" * (PREVIEW - 1) + "é".encode(): "Too large to show",
-    b"x" * (PREVIEW - 1) + "模".encode(): "Too large to show",
-    b"x" * (PREVIEW - 3) + "😀".encode(): "Too large to show",
-    b"x" * (PREVIEW - 1) + b"\xff\xff": "Binary file",
+    b"x" * (PREVIEW_BYTES - 1) + "é".encode(): "Too large to show",
+    b"x" * (PREVIEW_BYTES - 1) + "模".encode(): "Too large to show",
+    b"x" * (PREVIEW_BYTES - 3) + "😀".encode(): "Too large to show",
+    b"x" * (PREVIEW_BYTES - 1) + b"\xff\xff": "Binary file",
 }
 
 
@@ -193,7 +193,7 @@ def test_a_preview_is_capped_and_says_why_there_is_none(world: World, as_: As) -
     for name, content in files.items():
         page = page_of(browser.get(url("file", 1, name)))
         assert PREVIEWS[content] in page.text, content[:9]
-        assert page.text.count("x") <= PREVIEW + 100
+        assert page.text.count("x") <= PREVIEW_BYTES + 100
 
 
 def test_a_folder_with_very_many_entries_is_shown_in_part(world: World, as_: As) -> None:
@@ -202,12 +202,12 @@ def test_a_folder_with_very_many_entries_is_shown_in_part(world: World, as_: As)
         blob = ArtifactFile.objects.get(version=version).blob
         ArtifactFile.objects.bulk_create(
             ArtifactFile(version=version, path=f"{at:05}", blob=blob)
-            for at in range(LISTED_AT_MOST + 50)
+            for at in range(MAX_LISTED_ENTRIES + 50)
         )
     answer = as_(world.bob).get(url("files", 1))
     page = page_of(answer)
-    assert len(answer.context["entries"]) == LISTED_AT_MOST
-    assert f"The first {LISTED_AT_MOST} of {LISTED_AT_MOST + 51} entries" in page.text
+    assert len(answer.context["entries"]) == MAX_LISTED_ENTRIES
+    assert f"The first {MAX_LISTED_ENTRIES} of {MAX_LISTED_ENTRIES + 51} entries" in page.text
 
 
 def test_a_store_that_is_away_is_told_and_breaks_no_page(world: World, as_: As) -> None:

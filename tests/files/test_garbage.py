@@ -210,7 +210,7 @@ def test_an_upload_that_runs_is_not_collected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says every now and then that it is alive; only silence makes it garbage."""
-    monkeypatch.setattr(artifacts, "SEEN_EVERY", -1)  # after each chunk
+    monkeypatch.setattr(artifacts, "SEEN_SECONDS", -1)  # after each chunk
     an_hour_ago = timezone.now() - timedelta(hours=1)
     collected: list[list[str]] = []
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models_registry.files import artifacts, mlmodel
-from models_registry.files.mlmodel import AT_MOST, LENGTH, Column, Flavor, read
+from models_registry.files.mlmodel import MAX_FILE_BYTES, MAX_ITEMS, Column, Flavor, read
 from models_registry.files.plain_yaml import BadYaml
 from models_registry.files.plain_yaml import read as read_yaml
 from models_registry.models import ModelVersion
@@ -151,7 +151,7 @@ HOSTILE = {
     "aliases": BOMB,
     "depth": b"flavors: " + b"[" * 5000,
     "depth in blocks": b"".join(b" " * at + b"a:\n" for at in range(400)),
-    "length": b"a: " + b"x" * (LENGTH + 1),
+    "length": b"a: " + b"x" * (MAX_FILE_BYTES + 1),
     "a merge": b"<<: *x\n",
     "a list as a key": b"? [a, b]\n: c\n",
 }
@@ -193,9 +193,9 @@ def test_what_is_odd_is_left_out_or_cut(key: str) -> None:
         found = read(written(**{key: value}))
         texts = [*found.problems, *(text for fact in found.facts for text in fact)]
         for columns in found.signature.values():
-            assert len(columns) <= AT_MOST
+            assert len(columns) <= MAX_ITEMS
             texts += [text for column in columns for text in (column.name, column.type)]
-        assert all(len(text) <= mlmodel.TEXT_LENGTH + 50 for text in texts), value
+        assert all(len(text) <= mlmodel.MAX_TEXT_CHARS + 50 for text in texts), value
         "".join(texts).encode()  # it can be sent
         assert found.size is None or found.size >= 0
 
@@ -256,11 +256,11 @@ def test_requirements_are_read_from_beside_it(world: World) -> None:
     found = described(world, files)
     assert found is not None
     assert found.requirements[:4] == ["# comment", "scikit-learn==1.7.2", "numpy", "\ufffd"]
-    assert (len(found.requirements), found.more_requirements) == (mlmodel.AT_MOST, True)
-    files["m/requirements.txt"] = b"x\n" * mlmodel.AT_MOST
+    assert (len(found.requirements), found.more_requirements) == (mlmodel.MAX_ITEMS, True)
+    files["m/requirements.txt"] = b"x\n" * mlmodel.MAX_ITEMS
     found = described(world, files)
     assert found is not None
-    assert (len(found.requirements), found.more_requirements) == (mlmodel.AT_MOST, False)
+    assert (len(found.requirements), found.more_requirements) == (mlmodel.MAX_ITEMS, False)
 
 
 def test_bytes_that_are_gone_are_a_problem_in_words(world: World) -> None:

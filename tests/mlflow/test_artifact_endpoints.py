@@ -173,7 +173,7 @@ def test_who_loses_the_right_while_bytes_arrive_makes_no_file(
 
     monkeypatch.setattr(WSGIRequest, "read", watched)
     if marked == "while they come":
-        monkeypatch.setattr(artifacts, "SEEN_EVERY", 0)
+        monkeypatch.setattr(artifacts, "SEEN_SECONDS", 0)
     path = {"removed": f"versions/{version.pk}/x", "viewer": "there"}.get(end, "x")
     refused = carol.put(path, b"x" * 5_000_000)
     assert refused.status_code in (401, 403, 404), refused.content

@@ -973,7 +973,7 @@ def test_a_page_ends_where_its_rows_are_large(
 ) -> None:
     """However much was asked for, the server holds no more at a time, and the rest comes after."""
     maker(7, tags=[{"key": "k", "value": "x" * 1000}])
-    monkeypatch.setattr(registry_endpoints, "BYTES_ON_A_PAGE", 3000)
+    monkeypatch.setattr(registry_endpoints, "MAX_PAGE_BYTES", 3000)
     seen, token, pages = [], "", 0
     while pages < 10:
         asked = {"filter": "name = 'm'", "max_results": "100", "page_token": token}

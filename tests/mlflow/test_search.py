@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 
 from models_registry import registry
 from models_registry.mlflow.search import (
-    COMPARISONS,
-    FILTER_LENGTH,
     INVALID_TOKEN,
-    ORDER_LENGTH,
-    ORDERS,
-    TOKEN_LENGTH,
+    MAX_COMPARISONS,
+    MAX_FILTER_CHARS,
+    MAX_ORDER_CHARS,
+    MAX_ORDERS,
+    MAX_TOKEN_CHARS,
     TOKEN_SALT,
     InvalidSearch,
     OrderColumn,
@@ -40,7 +40,7 @@ from models_registry.mlflow.search import (
     write_token,
 )
 from models_registry.models import ModelVersion, RegisteredModel
-from models_registry.validators import IS_PROMPT, TAG_VALUE_LENGTH
+from models_registry.validators import IS_PROMPT, MAX_TAG_VALUE_CHARS
 from tenants.isolation.scope import current_tenant_id, tenant_scope
 from tenants.models import Tenant
 from tests.support.people import CANARY, World
@@ -349,8 +349,8 @@ FILTER_ERRORS = {
     "name IN ('a', 1)": OTHER_IN_LIST.format("('a', 1)"),
     "name = '\x00'": "The filter holds a NUL character, which cannot be stored.",
     "tag.`\ud800` = 'a'": "The filter is not valid Unicode text.",
-    "x" * (FILTER_LENGTH + 1): "The filter has 20,001 characters; at most 20,000 are allowed.",
-    " AND ".join(["name = 'a'"] * (COMPARISONS + 1)): (
+    "x" * (MAX_FILTER_CHARS + 1): "The filter has 20,001 characters; at most 20,000 are allowed.",
+    " AND ".join(["name = 'a'"] * (MAX_COMPARISONS + 1)): (
         "The filter has 101 comparisons; at most 100 are allowed."
     ),
     "x" * 600: CLAUSES.format("x" * 500 + "…"),
@@ -421,10 +421,10 @@ ORDER_ERRORS: list[tuple[Translate, tuple[str, ...], str]] = [
             ("name", "name DESC"): "`order_by` contains duplicate fields: ['name', 'name DESC']",
             ("name\x00",): "The order_by clause holds a NUL character, which cannot be stored.",
             ("\udcff",): "The order_by clause is not valid Unicode text.",
-            ("x" * (ORDER_LENGTH + 1),): (
+            ("x" * (MAX_ORDER_CHARS + 1),): (
                 "The order_by clause has 501 characters; at most 500 are allowed."
             ),
-            ("name",) * (ORDERS + 1): "order_by has 11 clauses; at most 10 are allowed.",
+            ("name",) * (MAX_ORDERS + 1): "order_by has 11 clauses; at most 10 are allowed.",
         }.items()
     ),
     (models_search, ("bad",), MODEL_ORDER.format("bad")),
@@ -631,7 +631,7 @@ def test_a_token_gives_back_what_was_put_in() -> None:
     read = read_token(token, QUERY)
     assert (read.tenant_id, read.position) == (tenant, position)
     assert re.fullmatch(r"[A-Za-z0-9_.:-]+", token)
-    assert len(write_token(tenant, QUERY, ["🦊" * 256])) < TOKEN_LENGTH
+    assert len(write_token(tenant, QUERY, ["🦊" * 256])) < MAX_TOKEN_CHARS
 
 
 def test_two_teams_have_different_tokens_and_the_caller_sees_whose_one_is() -> None:
@@ -665,7 +665,7 @@ def _wrong_tokens() -> list[str]:
         "模" * 50,
         "é:é:é",
         "\ud800:\ud800:\ud800",
-        "a" * (TOKEN_LENGTH + 1),
+        "a" * (MAX_TOKEN_CHARS + 1),
     ]
 
 
@@ -798,7 +798,7 @@ def runs_or_is_refused(translate: Translate, filter_string: str, order_by: list[
 @example(filter_string="name ILIKE '" + "_%" * 9000 + "'")
 @example(filter_string="tag.`" + "x" * 19_000 + "` = ''")
 @example(filter_string="name IN (" + "''," * 6000 + ")")
-@example(filter_string=" AND ".join(["tag.team ILIKE '%a%b%'"] * COMPARISONS))
+@example(filter_string=" AND ".join(["tag.team ILIKE '%a%b%'"] * MAX_COMPARISONS))
 def test_any_filter_runs_or_is_refused(filled: World, filter_string: str) -> None:
     with tenant_scope(filled.alpha):
         for translate in TABLES:
@@ -881,7 +881,7 @@ UNITS = [
 @pytest.mark.parametrize("start", ["", "name = ", "name IN (", "tag.`", "((", "'"])
 def test_the_longest_filter_is_read_at_once(start: str) -> None:
     for unit in [*UNITS, " ", "AND ", "NOT IN ", "a='b' AND ", "a IN ('b',", "`a`."]:
-        filter_string = (start + unit * FILTER_LENGTH)[:FILTER_LENGTH]
+        filter_string = (start + unit * MAX_FILTER_CHARS)[:MAX_FILTER_CHARS]
         began = time.process_time()
         with suppress(InvalidSearch):
             versions_search(filter_string, ())
@@ -891,9 +891,9 @@ def test_the_longest_filter_is_read_at_once(start: str) -> None:
 @pytest.mark.parametrize("unit", ["%a", "%_", "_%a%", "%aa_", "%aaaaaaaaab", "\\a%"])
 @pytest.mark.parametrize("comparator", ["LIKE", "ILIKE"])
 def test_the_longest_pattern_is_compared_at_once(filled: World, unit: str, comparator: str) -> None:
-    pattern = (unit * FILTER_LENGTH)[: FILTER_LENGTH - 100]
+    pattern = (unit * MAX_FILTER_CHARS)[: MAX_FILTER_CHARS - 100]
     with tenant_scope(filled.alpha):
-        RegisteredModel.objects.update(tags={"long": "a" * TAG_VALUE_LENGTH})
+        RegisteredModel.objects.update(tags={"long": "a" * MAX_TAG_VALUE_CHARS})
         for end in ("", "b"):
             began = time.perf_counter()
             found(models_search, f"tag.long {comparator} '{pattern}{end}'")

@@ -461,13 +461,13 @@ BAD: list[tuple[str, Callable[[Things], Any]]] = [
     ("name", lambda t: registry.rename_model(t.model, "ALPHA own")),
     ("description", lambda t: registry.register_model("x", description="x" * 5001)),
     ("description", lambda t: registry.update_model(t.model, description="\x00")),
-    ("card", lambda t: registry.register_model("x", card="x" * (validators.CARD_LENGTH + 1))),
+    ("card", lambda t: registry.register_model("x", card="x" * (validators.MAX_CARD_CHARS + 1))),
     ("card", lambda t: registry.update_model(t.model, card="\ud800")),
     *(("tags", lambda t, k=k: registry.register_model("x", tags={k: ""})) for k in BAD_KEYS),
     *(("tags", lambda t, k=k: registry.set_tag(t.model, k, "")) for k in BAD_KEYS),
     *(("params", lambda t, k=k: registry.add_version(t.model, params={k: ""})) for k in BAD_KEYS),
     *(("metrics", lambda t, k=k: registry.add_version(t.model, metrics={k: 1})) for k in BAD_KEYS),
-    ("tags", lambda t: registry.set_tag(t.second, "k", "x" * (validators.TAG_VALUE_LENGTH + 1))),
+    ("tags", lambda t: registry.set_tag(t.second, "k", "x" * (validators.MAX_TAG_VALUE_CHARS + 1))),
     ("tags", lambda t: registry.update_model(t.model, tags={"k": 1})),  # type: ignore[dict-item]
     ("tags", lambda t: registry.update_model(t.model, tags=["k"])),  # type: ignore[arg-type]
     (
@@ -690,7 +690,7 @@ def test_a_name_is_stored_as_given_or_refused(world: World, name: str) -> None:
 @property_test
 @given(tags=st.dictionaries(key_like, anything, max_size=3))
 @example(tags={"a": "\x00"})
-@example(tags={"a": "x" * (validators.TAG_VALUE_LENGTH + 1)})
+@example(tags={"a": "x" * (validators.MAX_TAG_VALUE_CHARS + 1)})
 def test_tags_are_stored_as_given_or_refused(world: World, tags: dict[str, str]) -> None:
     row = stored(world, world.alice, lambda: registry.register_model("tagged", tags=tags))
     assert (row is not None) == accepted(validators.validate_tags, tags)
@@ -731,7 +731,7 @@ def test_the_log_keeps_what_differs_and_not_the_row(things: Things) -> None:
         assert set(event.changes["from"]["tags"]) == set(event.changes["to"]["tags"]) == {"7"}
         assert len(str(event.changes)) < 1000
         first = AuditEvent.objects.filter(object_id=things.model.pk)[1]
-        assert len(first.changes["to"]["tags"]) <= registry.LOGGED_ENTRIES
+        assert len(first.changes["to"]["tags"]) <= registry.MAX_LOGGED_ENTRIES
 
 
 def test_all_tags_of_a_row_together_have_a_limit(things: Things) -> None:

@@ -18,7 +18,7 @@ from zeal import zeal_ignore
 
 from models_registry import registry
 from models_registry.models import ModelGroupGrant, ModelUserGrant, ModelVersion, RegisteredModel
-from models_registry.validators import CARD_LENGTH
+from models_registry.validators import MAX_CARD_CHARS
 from tenants.identity import directory, robots, tokens
 from tenants.isolation.scope import tenant_scope
 from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role, Tenant, User
@@ -292,7 +292,7 @@ def test_bulk_deletion_takes_archived_models_or_says_which_are_not(
         ({"name": "n", "tags": "[1]"}, "Give the tags as names with values."),
         ({"name": "n", "tags": '{"k": 1}'}, "is not text"),
         ({"name": "n", "tags": "nonsense"}, "Enter a valid JSON."),
-        ({"name": "n", "card": "x" * (CARD_LENGTH + 1)}, "Ensure this value has at most"),
+        ({"name": "n", "card": "x" * (MAX_CARD_CHARS + 1)}, "Ensure this value has at most"),
     ],
 )
 def test_what_the_registry_refuses_stands_beside_the_form(

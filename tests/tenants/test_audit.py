@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from models_registry import registry
 from models_registry.models import RegisteredModel
-from models_registry.validators import CARD_LENGTH, DESCRIPTION_LENGTH
+from models_registry.validators import MAX_CARD_CHARS, MAX_DESCRIPTION_CHARS
 from tenants import audit
 from tenants.identity import directory
 from tenants.isolation.credentials import NoTenant
@@ -65,10 +65,10 @@ def test_an_event_needs_a_team(world: World) -> None:
 
 def test_an_event_of_the_longest_name_fits(world: World) -> None:
     with tenant_scope(world.alpha, world.alice):
-        model = registry.register_model("x" * 256, description="y" * DESCRIPTION_LENGTH)
+        model = registry.register_model("x" * 256, description="y" * MAX_DESCRIPTION_CHARS)
         version = registry.add_version(model)
-        registry.update_version(version, description="z" * DESCRIPTION_LENGTH)
-        registry.update_model(model, description="", card="c" * CARD_LENGTH)
+        registry.update_version(version, description="z" * MAX_DESCRIPTION_CHARS)
+        registry.update_model(model, description="", card="c" * MAX_CARD_CHARS)
         longest = max(len(str(event.changes)) for event in AuditEvent.objects.all())
     assert 200 < longest < 1000
 

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         name, number = options["model"], options["number"]
         with tenant_scope(lookup.team(options["team"])):
             versions = ModelVersion.objects.filter(model__name=name, number=number)
-            version = versions.first() if 0 < number <= registry.HIGHEST_NUMBER else None
+            version = versions.first() if 0 < number <= registry.MAX_VERSION_NUMBER else None
             if version is None:
                 raise CommandError(f"{options['team']} has no version {number} of {name}.")
             try:
