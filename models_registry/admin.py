@@ -90,7 +90,7 @@ class TeamModelAdmin(PlatformModelAdmin):
         return super().history_view(request, object_id, extra_context)
 
     def _get_obj_does_not_exist_redirect(self, *args: Any) -> HttpResponse:
-        # Another team's row, one that never was and a broken id all answer like any other page.
+        # 404 for another team's row as for one that never existed; Django would redirect.
         raise Http404
 
     def log_addition(self, *args: Any) -> Any:
@@ -140,7 +140,7 @@ class RegisteredModelAdminForm(RegisteredModelForm):
             self.fields["owner"].queryset = people  # type: ignore[attr-defined]
 
     def _get_validation_exclusions(self) -> set[str]:
-        # The tenant is no field of the form, but the name is unique together with it.
+        # Django skips a unique constraint with a field that the form lacks, and the tenant is none.
         return super()._get_validation_exclusions() - {"tenant"}  # type: ignore[misc,no-any-return]
 
     def clean_tags(self) -> dict[str, str]:
@@ -339,7 +339,7 @@ def _refuse_unarchived(models: Any) -> None:
         )
 
 
-#: Grants are for reading: row security lets nobody outside the team write.
+#: The one permission that can be granted: row-level security lets no other team write.
 GRANTED = "view_registeredmodel"
 
 

@@ -39,9 +39,9 @@ from tenants.errors import Refusal
 from tenants.isolation.credentials import NotAMember
 from tenants.isolation.scope import Scope, member_scope
 
-#: How much of a file is shown, in bytes.
+#: At most this many bytes of a file are shown.
 PREVIEW_BYTES = 64 * 1024
-#: Control characters as the pictures that Unicode has of them, but for line ends and tabs.
+#: Shows control characters, except line ends and tabs, as Unicode's pictures of them.
 PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)} | {127: 0x2421}
 #: How much of a refused upload is read all the same, in bytes: before its end a browser would not
 #: hear the answer.
@@ -174,7 +174,7 @@ def _as_text(content: bytes, *, cut: bool) -> str | None:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        # A character has four bytes at most: three may be there of one that was cut.
+        # Up to three bytes of a character of four may be left where the preview ends.
         if cut and error.reason == "unexpected end of data" and error.end == len(content):
             return content[: error.start].decode()
         return None
@@ -204,7 +204,7 @@ def _acting(user: Any, team: str) -> Iterator[Scope]:
     try:
         with member_scope(user, team) as scope:
             yield scope
-    except NotAMember:  # until a moment ago
+    except NotAMember:  # the membership ended during the upload
         raise Http404 from None
 
 

@@ -283,13 +283,13 @@ class DeleteForm(forms.Form):
     def clean_name(self) -> str:
         """Refuse another name than the one on the page."""
         name: str = self.cleaned_data["name"]
-        # What a text field cannot hold (line ends) nobody can type.
+        # White space is not compared: nobody can type a line end into a text field.
         if name.split() != self.expected.split():
             raise ValidationError("This is not the name; nothing was deleted.")
         return name
 
 
-#: Which models a list shows: the word in the URL, what people read.
+#: Which models a list shows: the value in the URL, and its label.
 SHOWS = [
     ("active", "Active"),
     ("prompts", "Prompts"),

@@ -57,7 +57,7 @@ class RegisteredModel(TenantOwned):
     )
     tags = models.JSONField(default=dict, blank=True)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # Counts up for ever, so that a deleted version's number is never given again.
+    # Never counts down, so that a deleted version's number is not given again.
     last_version = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -122,7 +122,7 @@ class ModelVersion(TenantOwned):
     model = TenantForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField(editable=False)
     source = models.CharField(max_length=validators.MAX_SOURCE_CHARS, blank=True)
-    # Where the files are if the source names another version, which may go; otherwise empty.
+    # Where the files are if the source names another version, which may be deleted; else empty.
     location = models.CharField(max_length=validators.MAX_SOURCE_CHARS, blank=True, editable=False)
     run_id = models.CharField(max_length=validators.MAX_RUN_ID_CHARS, blank=True)
     run_link = models.CharField(max_length=validators.MAX_SOURCE_CHARS, blank=True)
@@ -136,7 +136,7 @@ class ModelVersion(TenantOwned):
     metrics = models.JSONField(default=dict, blank=True)
     stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.NONE)
     recalled_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # The owner's own: whoever the model is shared with learns that it is recalled, and not why.
+    # For the owning team only: other teams see that the version is recalled, not why.
     recall_reason = models.CharField(
         max_length=validators.MAX_NOTE_CHARS, blank=True, editable=False
     )
@@ -169,7 +169,7 @@ class ModelVersion(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "-updated_at"], name="version_newest_first"),
-            # Few versions are in a stage, and each new one is in none.
+            # Partial: few versions are in a stage, and new ones never are.
             models.Index(
                 fields=["tenant", "model", "stage", "-number"],
                 condition=~models.Q(stage="None"),
@@ -265,7 +265,7 @@ class Blob(TenantOwned):
 
 
 def _path_field() -> "models.CharField[str, str]":
-    # Compared byte by byte, so that what lies in a folder is one range of an index.
+    # Collation C compares bytes, so all paths below a folder are one range of an index.
     return models.CharField(max_length=validators.MAX_PATH_CHARS, db_collation="C")
 
 
@@ -311,10 +311,10 @@ class Upload(TenantOwned):
     user = models.ForeignKey(
         User, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
     )
-    #: The store's own id where parts are sent to it directly.
+    #: The store's id of a multipart upload; empty for one that is sent to this site.
     multipart_id = models.CharField(max_length=1024, blank=True)
     started_at = models.DateTimeField(default=timezone.now, editable=False)
-    #: Moved on while bytes arrive; long ago means that the upload broke off.
+    #: Updated while bytes arrive; an upload not seen for long has broken off.
     seen_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta(TenantOwned.Meta):
@@ -385,7 +385,7 @@ class ModelUserGrant(TenantOwned, UserObjectPermissionBase):
         ]
         indexes = [
             models.Index(fields=["tenant", "content_object"], name="user_grant_of_model"),
-            # The grantee's own look-up, across tenants: it has none to start with.
+            # For the grantee's look-up, which crosses tenants and so cannot start with one.
             models.Index(fields=["user", "content_object"], name="user_grant_received"),
         ]
 
@@ -409,7 +409,7 @@ class ModelGroupGrant(TenantOwned, GroupObjectPermissionBase):
         ]
         indexes = [
             models.Index(fields=["tenant", "content_object"], name="group_grant_of_model"),
-            # The grantee's own look-up, across tenants: it has none to start with.
+            # For the grantee's look-up, which crosses tenants and so cannot start with one.
             models.Index(fields=["group", "content_object"], name="group_grant_received"),
         ]
 

@@ -27,7 +27,7 @@ from tenants.prepared import read_in_scope
 from tenants.text import is_storable, shown
 from tenants.workspaces import same_team, workspace_name
 
-# The model that is meant: the team's own before a shared one, should a name be like an id.
+# The team's own model comes before a shared one: a name may look like a shared model's id.
 MODEL = """
 SELECT 1 AS place, id, tenant_id FROM models_registry_registeredmodel
  WHERE tenant_id = %(tenant)s AND name = %(own)s
@@ -41,7 +41,7 @@ SELECT 2, model.id, model.tenant_id
         OR (model.name = %(shared)s AND replace(owner.slug, '_', '-') = %(team)s))
  ORDER BY place LIMIT 1"""
 
-#: The conditions for the version that is meant, by what it is named by; of several the newest.
+#: The condition on the version for each way to name one; of several the newest is meant.
 WHICH = {
     "number": "version.number = %(which)s",
     "stage": "version.stage = %(which)s",
@@ -85,7 +85,7 @@ def verdict_on(reference: Reference) -> Verdict:
     else:
         address = f"models:/{reference.uri.partition(':')[2].lstrip('/')}"
         if sources.LOGGED_MODEL.fullmatch(address):
-            return Verdict()  # a tracking server's, elsewhere
+            return Verdict()  # a logged model of another tracking server
         meant = _addressed(address, quoted(reference.uri))
     if isinstance(meant, str):
         return Verdict(meant)

@@ -40,7 +40,7 @@ from tenants.isolation.manager import CurrentUserId
 from tenants.isolation.scope import current_scope
 from tenants.models import AuditEvent, Membership, Role, Tenant
 
-#: How a list of models can be sorted: the word in the URL, what people read, the columns.
+#: How a list of models can be sorted: the value in the URL, its label and the columns.
 SORTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "updated": ("Last updated", ("-updated_at", "-id")),
     "created": ("Newest", ("-created_at", "-id")),
@@ -50,9 +50,9 @@ SORTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 FACETS = ("framework", "task")
 CHARTED_VERSIONS = 50
-#: The days that a sparkline shows, and that "pulled n times" counts.
+#: Days that a sparkline shows and that "pulled n times" counts.
 USAGE_DAYS = 90
-#: A folder with more entries than this is shown in part; clients list all of it.
+#: At most this many entries of a folder are on its page; the API lists all of them.
 MAX_LISTED_ENTRIES = 1000
 
 
@@ -145,7 +145,7 @@ def for_list(models: QuerySet[RegisteredModel]) -> QuerySet[RegisteredModel]:
     shown = ("name", "description", "tags", "archived_at", "created_at", "updated_at", *owner)
     return (
         models.select_related("owner")
-        .only(*shown)  # not the card: fifty long ones would be megabytes
+        .only(*shown)  # without cards: fifty long ones would be megabytes
         .annotate(newest=Subquery(newest[:1]), starred=_starred())
         .prefetch_related(Prefetch("aliases", aliases))
     )
@@ -187,7 +187,7 @@ def _starred() -> Exists:
     return Exists(mine.filter(model=OuterRef("pk")))
 
 
-#: What an alias usually means, what serves customers first; other aliases have no colour.
+#: The colours of well-known aliases, in the order of importance; other aliases have none.
 ALIAS_KINDS = {
     **dict.fromkeys(("production", "prod", "champion", "live"), "ok"),
     **dict.fromkeys(("staging", "stage", "preprod"), "warn"),

@@ -37,11 +37,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Tagged = RegisteredModel | ModelVersion
 
-#: How many tags, parameters or metrics of one change the log names.
+#: At most this many tags, parameters or metrics of one change are in its audit event.
 MAX_LOGGED_ENTRIES = 100
-#: What a copy of a version has from its original.
+#: Fields that a copy of a version takes over from its original.
 VERDICTS = ("recalled_at", "recall_reason", "scan", "scan_note")
-#: PostgreSQL's integers end here.
+#: The largest value of PostgreSQL's integer.
 MAX_VERSION_NUMBER = 2**31 - 1
 
 
@@ -49,7 +49,7 @@ class _Unset(Enum):
     UNSET = "unset"
 
 
-#: "Not given", where None means something.
+#: The default of an argument that may be None.
 UNSET: Final = _Unset.UNSET
 
 
@@ -212,9 +212,9 @@ def delete_model(model: RegisteredModel, *, in_use: bool = False) -> None:
     locked = _lock(model)
     if not (locked.is_archived or in_use):
         raise ValidationError("Archive the model first; only an archived model can be deleted.")
-    # Each waits for the file that is being kept, which would wait for the deleting in turn.
+    # Lock the versions first: an upload in progress holds its version's lock, and would deadlock.
     versions = len(locked.versions.select_for_update().values_list("pk"))
-    # The event comes first, while there is a row to name.
+    # Record before deleting: the event names the row.
     audit.record("model.deleted", locked, changes={"versions": versions})
     locked.delete()
 
@@ -317,9 +317,11 @@ def _keep_verdicts(copy: ModelVersion, origin: ModelVersion) -> None:
     The files are the same, so whatever is wrong with them is wrong with the copy; or copying would
     be the way around a recall. Withdrawing is then said of each, since each is somebody's to use.
     """
-    # Unordered: by the model's name, its row would be locked too, which a recall locks first.
+    # order_by(): the default order joins the model and would lock its row; a recall locks it first.
     locked = ModelVersion.objects.order_by().select_for_update(no_key=True).filter(pk=origin.pk)
-    now = locked.values(*VERDICTS).first() or {}  # it may be gone; its files are looked for later
+    now = (
+        locked.values(*VERDICTS).first() or {}
+    )  # it may be deleted by now; snapshot() then finds no files
     for name, value in now.items():
         setattr(copy, name, value)
     if copy.scan == ModelVersion.Scan.PASSED and copy.status != ModelVersion.Status.READY:
@@ -348,7 +350,9 @@ def _next_number(model: RegisteredModel, number: int | None) -> int:
         row = next(iter(read_in_scope(COUNT_UP, values)), None)
     if row is None:
         raise _no_such_number(RegisteredModel.objects.get(pk=model.pk), number)
-    model.name, model.last_version, model.updated_at = row  # it may have been renamed meanwhile
+    model.name, model.last_version, model.updated_at = (
+        row  # another transaction may have renamed it
+    )
     return model.last_version
 
 
@@ -406,7 +410,7 @@ def update_version(
 
 
 def _check_not_past_finishing() -> None:
-    # FAILED as well: from there it could become READY. Commands copy the status from elsewhere.
+    # FAILED too, since a FAILED version may become READY. Commands, which copy a status, may.
     if current_scope().role is not None:
         raise ValidationError({"status": "This version is pending: finish it on its files' page."})
 
@@ -415,7 +419,7 @@ def _change_version(locked: ModelVersion, fields: Mapping[str, Any]) -> None:
     elsewhere = fields.get("source", locked.source) != locked.source
     incomplete = fields.get("status", locked.status) == ModelVersion.Status.PENDING
     if locked.scan == ModelVersion.Scan.PASSED and (elsewhere or incomplete):
-        # What passed were other files.
+        # The scan passed files that the version no longer points at.
         fields = {**fields, "scan": ModelVersion.Scan.NONE, "scan_note": ""}
     changes = _apply(locked, fields)
     if changes["to"]:
@@ -618,7 +622,7 @@ def delete_tag(obj: Tagged, key: str) -> None:
 
 
 def _change_tags(obj: Tagged, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
-    # Locked before they are read, or two writers would each drop the other's tag.
+    # Lock the row before reading its tags, or two writers would each drop the other's tag.
     if isinstance(obj, RegisteredModel):
         _change_model_tags(obj, change)
     else:

@@ -78,7 +78,7 @@ def _load(uri: str, name: str, number: int, alias: str) -> str:
     address = sources.address_of(name, number, alias)
     if sources.is_unambiguous(address):
         return f"{start}model = mlflow.pyfunc.load_model({_python(address)})\n"
-    # By address, MLflow would look for another name.
+    # MLflow's client would take the address for another model or version.
     by_alias = f"get_model_version_by_alias({_python(name)}, {_python(alias)})"
     version = f"client.{by_alias}.version" if alias else _python(str(number))
     return (

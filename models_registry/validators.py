@@ -13,19 +13,19 @@ from django.core.exceptions import ValidationError
 MAX_NAME_CHARS = 256
 MAX_KEY_CHARS = 250
 MAX_TAG_VALUE_CHARS = 100_000
-#: Of all tags, or of all parameters, of one row together.
+#: Names and values of all tags, or of all parameters, of one row together.
 MAX_TEXTS_CHARS = 1_000_000
 MAX_PARAM_VALUE_CHARS = 6000
 MAX_DESCRIPTION_CHARS = 5000
-# Rendering is quadratic at worst: the most hostile card of this length takes about a second.
+# Rendering takes quadratic time at worst: about a second for a hostile card of this length.
 MAX_CARD_CHARS = 30_000
 MAX_SOURCE_CHARS = 500
 MAX_STATUS_MESSAGE_CHARS = 500
 MAX_RUN_ID_CHARS = 32
 MAX_LOGGED_MODEL_ID_CHARS = 64
-#: Of a recall's reason and of a scanner's note.
+#: A recall's reason, and a scanner's note.
 MAX_NOTE_CHARS = 500
-#: Of the texts of a version, by field.
+#: The texts of a version, by field.
 MAX_VERSION_CHARS = {
     "source": MAX_SOURCE_CHARS,
     "run_id": MAX_RUN_ID_CHARS,
@@ -35,13 +35,13 @@ MAX_VERSION_CHARS = {
     "status_message": MAX_STATUS_MESSAGE_CHARS,
 }
 MAX_PATH_CHARS = 1000
-# An index takes no entry over 2,704 bytes, and a character of a path may have four.
+# PostgreSQL indexes at most 2,704 bytes, and a character of a path may have four.
 MAX_PATH_BYTES = 2000
 MAX_SEGMENT_BYTES = 255
 MAX_ALIAS_CHARS = 255
 MAX_ENTRIES = 1000
 
-#: The tag that makes a prompt of a model or of a version.
+#: The tag by which MLflow marks a model or a version as a prompt.
 IS_PROMPT = "mlflow.prompt.is_prompt"
 
 ALIAS = re.compile(r"[\w\-]+", re.ASCII)
@@ -82,7 +82,7 @@ def validate_path(path: str) -> None:
             f"Invalid path: '{path}'. Its accents are characters of their own: use the form NFC."
         )
     _validate_segments(path.split("/"), path)
-    # Whoever decodes the path once more, or takes `;` for the end of a name, must come no farther.
+    # The path must stay in its folder also for software that decodes it again or cuts at `;`.
     read = path
     while (decoded := unquote(read)) != read:
         read = decoded
@@ -183,7 +183,7 @@ def validate_metrics(metrics: Mapping[str, float]) -> None:
         validate_key(key, "metric")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValidationError(f"The metric '{key}' is not a number.")
-        # An integer that no float can hold overflows in isfinite.
+        # isfinite() raises OverflowError for an integer beyond the largest float.
         if abs(value) > 1e308 or not math.isfinite(value):
             raise ValidationError(f"The metric '{key}' is not a finite number.")
 

@@ -376,7 +376,7 @@ def _alias_page(
         "model": model,
         "form": form,
         "moved": moved,
-        # What the next attempt expects: where the alias points while this page is made.
+        # The next attempt expects the alias to point where it does while this page is made.
         "from": numbers.get(str(form["alias"].value() or "")),
         "current": numbers,
         "versions": versions[:100],

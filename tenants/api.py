@@ -57,17 +57,18 @@ from tenants.workspaces import workspace_name
 
 logger = logging.getLogger("bulkhead.api")
 
-#: What the API answers: under the site itself or under a team's address, as its tracking URI.
+#: The API's paths, below the site or below a team's address, which is the team's tracking URI.
 ADDRESS = re.compile(
     r"(?:(?:ajax-)?api/(?P<rest>.*)|(?P<bare>model-versions/get-artifact))", re.DOTALL
 )
 SLUG = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
-#: No slug is like this: it stands for a name that cannot be a team's.
+#: A slug that no team has. A name that cannot be a slug is replaced by it, so the look-up finds no
+#: team.
 NO_SLUG = "-"
-#: What a request says is repeated in a refusal, but not whatever its length.
+#: At most this many characters of a refusal's words are sent: they may quote the request.
 MAX_MESSAGE_CHARS = 2000
-#: PostgreSQL's codes where two requests got in each other's way: a deadlock, a transaction that
-#: came too late, a row that was deleted before another could refer to it.
+#: PostgreSQL's codes for a conflict of two transactions: deadlock_detected, serialization_failure,
+#: foreign_key_violation (a row was deleted before another could refer to it).
 COLLISIONS = {"40P01", "40001", "23503"}
 TOOK_TOO_LONG = "57014"
 
@@ -248,7 +249,7 @@ def _token(header: str) -> str:
         return ""
     try:
         return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
-    except ValueError:  # no Base64, or no text in it
+    except ValueError:  # not Base64, or not UTF-8
         return ""
 
 
@@ -293,7 +294,7 @@ def _translated(request: HttpRequest, call: Call | None, error: Exception) -> Re
         case BadToken():
             if call is not None:
                 workloads.forget(call.credential)
-            # Whoever guesses is slowed down, and nobody with a good token is.
+            # Limits who guesses tokens, and never requests with a valid one.
             return TooManyGuesses() if _guesses_too_often(request) else Unauthenticated()
         case NotAMember():
             return NotFound(f"Workspace '{_named_team(request)}' not found")

@@ -30,15 +30,15 @@ from tenants.isolation.statements import SET
 from tenants.models import AuditEvent, Membership, NamespaceState, Role, Tenant, TenantOwned, User
 
 PREFIX = "bench"
-#: What tells a made-up team from one that people called so.
+#: The contact of each generated team: it tells them from teams that people gave such a name.
 CONTACT = "manage.py generate_models"
-#: The member who can look at made-up teams: too many would make a page of their switcher alone.
+#: The account that is a member of generated teams, of at most MEMBERSHIPS: its switcher lists them.
 MEMBER = "bench"
 MEMBERSHIPS = 10
-#: How many teams are filled at once, each through a connection of its own.
+#: Teams filled at the same time, each through a connection of its own.
 AT_ONCE = 2
 
-#: Emptied in this order, each before what it refers to.
+#: The tables to empty, in this order: each before the tables that it refers to.
 TABLES: tuple[type[TenantOwned], ...] = (
     Bookmark,
     ModelUserGrant,

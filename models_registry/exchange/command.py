@@ -18,9 +18,9 @@ from tenants.models import Tenant
 from tenants.text import printable
 
 PROGRESS_SECONDS = 1
-#: The exit code for bad input and for a server that is not there; 1 is "not all was copied".
+#: Exit code for bad input and for an unreachable server; 1 means that not all was copied.
 UNUSABLE = 2
-#: How many names a line of the report lists; --json lists all of them.
+#: At most this many names are in one line of the report; --json lists all of them.
 MAX_LISTED_NAMES = 20
 
 

@@ -25,7 +25,7 @@ from tenants.isolation.scope import tenant_scope
 from tenants.models import SLUG, Membership, Tenant, User
 from tenants.text import printable
 
-#: How many models are compared with what is there at a time.
+#: Models that are read from the database at a time, to be compared with the document's.
 CHUNK_MODELS = 100
 
 
@@ -48,7 +48,7 @@ class PlannedVersion:
     fields: dict[str, Any]
     creator: str | None = None
     created_at: datetime | None = None
-    #: Why it is recalled, and what a scanner found that blocks it; None for a document without.
+    #: The reason of a recall and the scanner's note of a block; None where the document has none.
     recalled: str | None = None
     blocked: str | None = None
 
@@ -102,7 +102,7 @@ def _load(document: str | bytes) -> Any:
         raise ImportProblem(f"This is not JSON: {error.msg} in {place}.") from None
     except RecursionError:
         raise ImportProblem("This is not an import file: it is nested too deeply.") from None
-    except ValueError:  # Python reads no whole number of more than 4,300 digits
+    except ValueError:  # Python refuses integers of more than 4,300 digits
         raise ImportProblem("This cannot be read: a number in it is too long.") from None
 
 
@@ -240,7 +240,7 @@ VERSION_FIELDS: dict[str, Reader] = {
     "params": _texts("parameter", validators.MAX_PARAM_VALUE_CHARS),
     "metrics": _metrics(),
 }
-#: Said only where it is so. A scan that passed is not: the document brings no files.
+#: Present only where true. A passed scan is not exported: the document brings no files with it.
 VERDICTS: dict[str, Reader] = {
     "recalled": _text(validators.MAX_NOTE_CHARS),
     "blocked": _text(validators.MAX_NOTE_CHARS),
@@ -430,7 +430,7 @@ def _apply_version(
                 model, **planned.fields, creator=creator, created_at=planned.created_at
             )
         if version.number != planned.number:
-            # Numbers are given in turn, and never twice.
+            # The registry numbers versions consecutively and never gives a number twice.
             gone = planned.number < version.number
             raise ImportProblem(
                 f"version {planned.number} {'was deleted' if gone else 'cannot be added yet'}; "
@@ -464,7 +464,7 @@ def _apply_verdicts(planned: PlannedVersion, version: ModelVersion) -> bool:
 
 
 def _equal(given: Any, there: Any) -> bool:
-    # The database returns 1e23 as a whole number, which Python does not call equal to 1e23.
+    # PostgreSQL returns 1e23 as an integer, which Python does not find equal to the float.
     if isinstance(there, dict):
         there = {k: float(v) if isinstance(v, int) else v for k, v in there.items()}
     return bool(given == there)

@@ -34,7 +34,7 @@ LOGGED_MODEL = re.compile(r"models:/+(m-[0-9a-zA-Z_-]+)")
 UNQUOTABLE = re.compile(r"""['"`\\]""")
 NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 
-#: Bounds of what one answer, one list and one tree of files may have.
+#: The largest answer, list and tree of files that are read; beyond, the server is not believed.
 MAX_ANSWER_BYTES = 100 * 1024 * 1024
 MAX_PAGES = 10_000
 MODELS_PER_PAGE = 500
@@ -49,7 +49,7 @@ MAX_RETRIES = 5
 BACKOFF_SECONDS = 20
 #: At most this many characters of a server's words are quoted in a message.
 MAX_REASON_CHARS = 300
-#: Answers after which the same request may well succeed a little later.
+#: Statuses after which the same request may succeed a little later.
 BUSY = (429, 502, 503, 504)
 
 Text = Mapping[str, str]
@@ -311,7 +311,7 @@ class MlflowServer:
         if parts.scheme != "mlflow-artifacts" or parts.netloc:
             return source
         if self._parts.path.strip("/"):
-            # MLflow's own form has no place for the path under which the server lies.
+            # An mlflow-artifacts URI cannot hold the path under which the server is served.
             return f"{self.url}{ARTIFACTS}/{parts.path.lstrip('/')}"
         return f"mlflow-artifacts://{self._parts.netloc}/{parts.path.lstrip('/')}"
 
@@ -357,7 +357,7 @@ class MlflowServer:
                 if record.get("is_dir") is True:
                     folders.append((path, depth + 1))
                 else:
-                    # MLflow leaves the size of an empty file out.
+                    # MLflow omits the size of an empty file.
                     found[path] = _number({"file_size": 0} | record, "file_size", least=0)
         return found
 
@@ -448,7 +448,7 @@ class MlflowServer:
             redirect=False,
             read=MAX_RETRIES if repeatable else 0,
             other=0,
-            # What is streamed is gone when it was sent.
+            # A streamed body cannot be sent a second time.
             status=0 if once else MAX_RETRIES,
             status_forcelist=(*BUSY, 500) if repeatable else (429,),
             allowed_methods=None,
@@ -561,7 +561,7 @@ def _address(url: str) -> SplitResult:
 
 def _named(name: str) -> str:
     """Return the condition that finds a model by name; it may find others besides."""
-    # There is no way to quote these marks; "_" stands for any character.
+    # MLflow's filters cannot escape these characters; "_" matches any one character.
     pattern = UNQUOTABLE.sub("_", name)
     return f"name = '{name}'" if pattern == name else f"name LIKE '{pattern}'"
 

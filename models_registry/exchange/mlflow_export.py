@@ -41,9 +41,9 @@ from tenants.errors import Refusal
 from tenants.isolation.scope import tenant_scope
 from tenants.models import Tenant
 
-#: The source of the versions that only use up a number at the MLflow server.
+#: The source of placeholders: versions that only use up a number at the MLflow server.
 PLACEHOLDER = "bulkhead:/placeholder"
-#: More numbers than this are not used up to keep the number of a version.
+#: At most this many placeholders are made so that a version keeps its number.
 MAX_GAP_NUMBERS = 1000
 
 Files = list[ArtifactFile]
@@ -210,7 +210,7 @@ class Exporter:
                 missing = _missing(files[version.number], there)
                 if not missing:
                     continue
-                # Other places are not ours to write to.
+                # Only folders that an export made may be written to.
                 if folder is None or KEPT["source"] not in version.tags:
                     raise RemoteProblem(
                         f"{len(missing):,} files are not at {uri}, and MLflow lets nobody change "

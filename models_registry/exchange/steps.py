@@ -18,11 +18,11 @@ from models_registry.exchange.mlflow_client import (
 from models_registry.models import ModelVersion, RegisteredModel
 from tenants.text import printable
 
-#: Tags of a version at the MLflow server that hold what could not be kept in its own fields.
+#: Tags that keep a version's fields at the MLflow server where its own could not.
 KEPT = {name: f"bulkhead.{name}" for name in ("source", "run_id", "logged_model_id")}
-#: Sources at the MLflow server, which takes no version without one.
+#: The source that stands for none: the MLflow server takes no version without one.
 NO_SOURCE = "bulkhead:/no-source"
-#: The status message of a version whose files are not all here yet.
+#: The status message of a version until all its files have been copied.
 COPYING = "Its files are being copied from an MLflow server."
 
 
@@ -189,7 +189,7 @@ def _newer(
 def _alike(name: str, wanted: MlflowVersion, there: MlflowVersion) -> bool:
     one, other = getattr(wanted, name), getattr(there, name)
     if one.startswith("mlflow-artifacts:") and other.startswith("mlflow-artifacts:"):
-        # The same server may be known under several names.
+        # Host names are not compared: the same server may be known under several.
         one, other = (text.rpartition("://")[2].partition("/")[2] or text for text in (one, other))
     return not one or not other or one.strip("/") == other.strip("/")
 

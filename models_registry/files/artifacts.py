@@ -40,9 +40,10 @@ from tenants.models import Tenant
 if TYPE_CHECKING:
     from models_registry.files.s3_store import BucketStorage
 
-#: How often, in seconds, an upload says that it is still running.
+#: Seconds between two updates of `seen_at` while an upload runs.
 SEEN_SECONDS = 10
-#: Opens the sender's scope: again and again, so that who loses the right to it is noticed.
+#: Opens the uploader's scope. Called again during a long upload, so that a revoked permission is
+#: noticed.
 Acting = Callable[[], AbstractContextManager[Scope]]
 ADD = "models_registry.add_modelversion"
 
@@ -127,7 +128,7 @@ class _Received:
         for chunk in self.chunks:
             self._sum.update(chunk)
             self.size += len(chunk)
-            # At once: what sends more than it announced may never end.
+            # Checked for each chunk: a client that sends more than it announced may never end.
             if self.length is not None and self.size > self.length:
                 raise self.broken()
             yield chunk
@@ -159,7 +160,7 @@ def _begin(acting: Acting, version: ModelVersion | None, path: str) -> Upload:
     with _writing(acting) as scope:
         _check_takes_files(version)
         _check_is_free(version, path)
-        # The team comes along, since giving up may have to do without the sender's scope.
+        # Loads the tenant: giving up needs it, and the uploader's scope may be closed by then.
         upload: Upload = Upload.objects.create(
             tenant=Tenant.objects.get(pk=scope.tenant_id),
             version=version,
@@ -205,7 +206,7 @@ def _keep(acting: Acting, upload: Upload, received: _Received) -> ArtifactFile:
         if replaced:
             _record("file.replaced", upload.version, upload.path)
         Upload.objects.filter(pk=upload.pk).delete()
-    # Bytes that the team had already are left over.
+    # The uploaded copy is left over if the tenant had these bytes already.
     with suppress(StoreUnavailable):
         store().discard(upload.key)
     return file
@@ -228,7 +229,7 @@ def lock_digest(tenant_id: UUID, digest: str) -> None:
         )
 
 
-# A version's key has no condition; that of the upload area, where version_id is NULL, has one.
+# The upload area (version_id IS NULL) has a partial unique index of its own, so its key differs.
 WRITE_ROW = """
 INSERT INTO models_registry_artifactfile (id, tenant_id, version_id, path, blob_id, created_at)
 VALUES (%(id)s, %(tenant_id)s, %(version_id)s, %(path)s, %(blob_id)s, %(created_at)s)
@@ -259,7 +260,7 @@ def _check_takes_files(version: ModelVersion | None) -> None:
     """Refuse a version that is no longer PENDING, and keep it so until the transaction ends."""
     if version is None:
         return
-    # Shared, so that files of one version can come at the same time; Django has no word for it.
+    # FOR SHARE, which Django cannot write: files of one version may arrive at the same time.
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT status FROM models_registry_modelversion"
@@ -366,7 +367,7 @@ def delete_under(version: ModelVersion | None, path: str) -> int:
     return deleted
 
 
-# The rows are locked, so that nobody deletes one, and then its bytes, while it is copied.
+# FOR SHARE: no file may be deleted, and its bytes collected, while its row is copied.
 COPY_ROWS = """
 INSERT INTO models_registry_artifactfile (id, tenant_id, version_id, path, blob_id, created_at)
 SELECT gen_random_uuid(), tenant_id, %(version_id)s, CASE path WHEN %(file)s THEN %(name)s
@@ -405,7 +406,7 @@ def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = N
 
 # --- between the client and the store directly ---------------------------------------------
 
-#: How long addresses that take parts are good for, in seconds: all are given out at the start.
+#: Seconds for which the addresses that take parts are valid: all are issued at the start.
 UPLOAD_SECONDS = 6 * 60 * 60
 
 

@@ -6,7 +6,7 @@ from django.http import HttpResponseBase
 from django.utils.http import content_disposition_header
 
 ResponseT = TypeVar("ResponseT", bound=HttpResponseBase)
-#: Bytes of which nothing is known.
+#: The media type of bytes of unknown meaning.
 OCTETS = "application/octet-stream"
 
 

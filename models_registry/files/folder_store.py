@@ -19,14 +19,14 @@ from django.core.files.storage import FileSystemStorage
 
 from models_registry.errors import OutOfSpace, StoreUnavailable
 
-#: How much is read, written and hashed at a time, in bytes.
+#: Bytes that are read, written and hashed at a time.
 CHUNK_BYTES = 1024 * 1024
-#: How many parts an S3 service puts together at most.
+#: An S3 service joins at most this many parts.
 MAX_PARTS = 10_000
-#: What is left free on the disk: the database may live there too.
+#: Bytes that are kept free on the disk: the database may be on the same one.
 RESERVED_BYTES = 256 * 1024 * 1024
-#: After how many bytes it is asked again whether so much is left: all threads that receive at the
-#: same time write less in between than is kept free.
+#: The free space is checked again after this many bytes of an upload: all threads that receive
+#: at the same time write less in between than RESERVED_BYTES.
 SPACE_CHECK_BYTES = 8 * 1024 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -101,11 +101,11 @@ class FolderStorage(FileSystemStorage):
         path = self._path(key)
         with _disk_errors():
             self._make_folders(path.parent)
-            # Without a buffer, since closing would try to write it to a full disk again.
+            # Unbuffered: closing a buffered file would try again to write to a full disk.
             file = FileIO(path, "xb", opener=_private)
         unasked = SPACE_CHECK_BYTES
         with file:
-            for chunk in chunks:  # whose own errors are not the disk's
+            for chunk in chunks:  # outside _disk_errors: an OSError of the chunks is the network's
                 unasked += len(chunk)
                 if unasked >= SPACE_CHECK_BYTES:
                     unasked = 0
@@ -193,7 +193,7 @@ def _sync(folder: Path) -> None:
 def _described(path: Path, root: Path) -> Iterator[Stored]:
     try:
         status = path.stat()
-    except FileNotFoundError:  # an upload that ended meanwhile
+    except FileNotFoundError:  # an upload ended between listing and stat
         return
     written_at = datetime.fromtimestamp(status.st_mtime, UTC)
     yield Stored(path.relative_to(root).as_posix(), status.st_size, written_at)

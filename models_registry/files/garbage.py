@@ -67,7 +67,7 @@ class Collection:
             ids = list(Upload.objects.filter(seen_at__lt=self.before).values_list("pk", flat=True))
         for pk in ids:
             with tenant_scope(tenant):
-                # One that is just becoming a file holds its row; it is no garbage.
+                # SKIP LOCKED: an upload that is just becoming a file holds its row's lock.
                 rows = Upload.objects.select_for_update(skip_locked=True)
                 upload = rows.filter(pk=pk, seen_at__lt=self.before).first()
                 if upload is None:
@@ -89,7 +89,7 @@ class Collection:
                 if not unused.filter(pk=blob.pk).exists():
                     continue
                 if not self.dry_run:
-                    # The row first: while a file has it, the database keeps it, and so the bytes.
+                    # The row first: if a file refers to it, the database refuses.
                     blob.delete()
                     store().discard(blob.key)
             yield Garbage("files that are gone", blob.size)
@@ -105,7 +105,7 @@ class Collection:
             with tenant_scope(tenant):
                 if blob:
                     lock_digest(tenant.pk, blob["digest"])
-                if found.key in _known([found]):  # it has become one meanwhile
+                if found.key in _known([found]):  # its row was written meanwhile
                     continue
                 if not self.dry_run:
                     store().clear(found.key)
@@ -123,7 +123,7 @@ def _known(keys: list[Stored]) -> Iterator[str]:
 
 
 def _folders_of_no_team() -> list[str]:
-    # The folders first: whatever team they belong to was there before its files were.
+    # List folders before tenants: a tenant that is created in between has no folder listed yet.
     names, _ = storages["artifacts"].listdir("tenants") if _has_any() else ([], [])
     teams = {str(pk) for pk in Tenant.objects.values_list("pk", flat=True)}
     return [f"tenants/{name}" for name in names if re.fullmatch(ID, name) and name not in teams]

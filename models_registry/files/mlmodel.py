@@ -22,21 +22,22 @@ from models_registry.validators import validate_path
 
 NAME = "MLmodel"
 REQUIREMENTS = "requirements.txt"
-#: How much of each file is read, in bytes, and how deep it may be nested.
+#: Of each file at most this many bytes are read, and this many levels of nesting.
 MAX_FILE_BYTES = 256 * 1024
 MAX_DEPTH = 16
-#: How many columns, flavors, requirements and named files are looked at, and how long a text is.
+#: At most this many columns, flavors, requirements and named files are shown, and characters of
+#: a text.
 MAX_ITEMS = 200
 MAX_TEXT_CHARS = 300
 MAX_TYPE_DEPTH = 6
 
-#: What a flavor calls the files or folders that it cannot be loaded without.
+#: Keys of a flavor whose values are paths of files or folders that it needs to be loaded.
 NAMING = (
     *("data", "model_path", "pickled_model", "model_data", "model_binary", "saved_model_dir"),
     "python_model",
 )
 MICROSECONDS = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d+$")
-#: How YAML writes that there is nothing; as a text it stays what it was.
+#: YAML's ways to write null: every scalar is read as text here.
 NULLS = {"null", "~", ""}
 FACTS = {
     "mlflow_version": "MLflow",
@@ -154,7 +155,7 @@ def read(content: bytes, folder: str = "") -> MLModel:
         found.problems.append("The MLmodel names no flavor, so MLflow cannot load the model.")
     found.size = _size(data.get("model_size_bytes"))
     facts = ((label, _text(data.get(key))) for key, label in FACTS.items())
-    # Nobody reads the microseconds of a time.
+    # Times are shown without microseconds.
     found.facts = [(label, MICROSECONDS.sub(r"\1", text)) for label, text in facts if text]
     found.signature = _signature(data.get("signature"), found.problems)
     return found
@@ -219,7 +220,7 @@ def _text(value: Any) -> str:
     """Return a text as it may stand on a page: what is none is not shown."""
     if not isinstance(value, str) or value in NULLS:
         return ""
-    # YAML can write halves of characters, which no page can be sent with.
+    # YAML can escape lone surrogates, which UTF-8 cannot encode.
     text = value[:MAX_TEXT_CHARS].encode(errors="replace").decode()
     return text if len(value) <= MAX_TEXT_CHARS else f"{text}…"
 

@@ -7,7 +7,8 @@ from django.db.models import Q
 
 from tenants.workspaces import same_team
 
-#: Nothing has this id: it stands for what cannot be one.
+#: An id that no row has. Parsing an invalid id returns it, so the look-up finds nothing and
+#: answers 404.
 NO_ROW_ID = UUID(int=0)
 
 

@@ -14,7 +14,7 @@ from storages.backends.s3 import S3Storage
 from models_registry.errors import OutOfSpace, StoreUnavailable
 from models_registry.files.folder_store import MAX_PARTS, Pieces, Stored
 
-#: A part of an upload, in bytes.
+#: Bytes of a part of an upload.
 PART_BYTES = 8 * 1024 * 1024
 
 
@@ -24,7 +24,7 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     sends_directly = True
 
     def __init__(self, **options: Any) -> None:
-        # Other services than Amazon's know neither buckets as host names nor the newer checksums.
+        # Services other than Amazon's may support neither buckets as host names nor checksums.
         style = "path" if options.get("endpoint_url") else "auto"
         config = Config(
             s3={"addressing_style": style},

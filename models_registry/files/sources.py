@@ -28,13 +28,13 @@ ARTIFACTS = re.compile(
     r"(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts(?:/(?P<path>.*))?", re.DOTALL
 )
 USUAL_PORTS = {"http": "80", "https": "443"}
-#: A logged model of a tracking server elsewhere; a registered model's name may begin like that too.
+#: A logged model of another tracking server; with a version or an alias it is a registered model.
 LOGGED_MODEL = re.compile(r"models:/+m-[^/@]*")
-#: What MLflow's clients cut off or drop when they read an address: it would be another one.
+#: Characters at which MLflow's client ends an address, or which it removes from one.
 DROPPED = frozenset("?\n\r\t")
-#: What may follow a model's name in an address, beside a number.
+#: Words that may stand in an address in place of a version's number.
 STAGE_WORDS = frozenset({"latest", *(stage.lower() for stage in ModelVersion.Stage.values)})
-#: Decoded as often as this it must not change any more: nobody encodes so often in good faith.
+#: A path that still changes when it is percent-decoded this many times is refused.
 MAX_DECODINGS = 5
 
 
@@ -121,7 +121,7 @@ def _of_folder(text: str, path: str, *, elsewhere: bool) -> Source:
         _check_is_whole(where.path)
         if where.path and _has_files(None, where.path):
             return Source(text, where.path)
-    if elsewhere:  # a run or a logged model of another tracking server, whose files are there
+    if elsewhere:  # the files of a run or logged model of another tracking server are there
         return Source(text)
     raise _nothing(text)
 

@@ -82,7 +82,7 @@ def _missing(where: ArtifactPath) -> NotFound:
 
 OF_UPLOAD_AREA = "version_id IS NULL"
 OF_VERSION = "version_id = %s"
-#: The file, or a row of nothing where the path is that of a folder.
+#: The file's blob; a row of NULLs where the path is a folder's.
 FIND = f"""
 SELECT blob.tenant_id, blob.digest, blob.size
   FROM models_registry_artifactfile file
@@ -199,7 +199,7 @@ class NotSupported(Refusal):
 
 # --- the answer with a file ----------------------------------------------------------------
 
-#: What a browser may be told about a file of unknown origin: none of these runs.
+#: Media types that a file of unknown origin may have: a browser runs nothing in them.
 HARMLESS = {"application/json", "application/zip", "image/gif", "image/jpeg", "image/png"}
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -345,7 +345,7 @@ def presigned_download(call: Call) -> HttpResponse:
 
 
 def _folder_and_name(call: Call, params: dict[str, Any]) -> ArtifactPath:
-    # The client sends its own local path, of which only the last name is ours.
+    # MLflow's client sends its local path; only the file's name counts.
     name = re.split(r"[/\\]", params["path"])[-1]
     folder = call.rest.strip("/")
     return _parse_path(f"{folder}/{name}" if folder else name)

@@ -33,7 +33,7 @@ WORKSPACES = "3.0/mlflow/workspaces"
 NAME = text("name", required=True)
 VERSION = text("version", required=True)
 TAG = (text("key", required=True), text("value"))
-#: What is more than this comes on a further page, however much was asked for.
+#: A page has at most this many rows and about this many bytes, whatever was asked for.
 MAX_PAGE_ROWS = 10_000
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 
@@ -324,7 +324,7 @@ def list_workspaces(call: Call) -> HttpResponse:
 @endpoint("GET", f"{WORKSPACES}/")
 def get_workspace(call: Call) -> HttpResponse:
     """Return one of the teams that the token opens."""
-    own = getattr(call.credential, "namespace", None)  # as a pod's client calls its team
+    own = getattr(call.credential, "namespace", None)  # MLflow's client in a pod names its team so
     for team in teams_of(call.credential):
         if same_team(call.rest, team.slug) or call.rest == own:
             return json_response({"workspace": _workspace(team)})
@@ -427,7 +427,7 @@ def _page(
 # --- what a request names ------------------------------------------------------------------
 
 ACTIVE_STAGES = ("Staging", "Production")
-#: What MLflow's clients say where a version is a prompt, whose text is in a tag.
+#: Sources that MLflow's clients send for a prompt, whose text is in a tag.
 PROMPT_SOURCES = ("dummy-source", "prompt-template")
 
 
@@ -505,7 +505,7 @@ def _check_source(source: str, run_id: str, tags: Mapping[str, str]) -> None:
             )
         return
     scheme = source.partition(":")[0] if ":" in source else ""
-    if len(scheme) < 2 or scheme.lower() == "file":  # one letter is a drive
+    if len(scheme) < 2 or scheme.lower() == "file":  # a single letter is a Windows drive
         raise InvalidRequest(
             f"Invalid model version source: '{source}'. To use a local path as a model version "
             "source, the run_id request parameter has to be specified and the local path has to be "

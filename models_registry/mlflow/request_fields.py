@@ -14,7 +14,7 @@ from django.http import HttpRequest
 
 from tenants.errors import InvalidRequest
 
-#: Integers on the wire are 64 bits wide.
+#: The largest integer of MLflow's protocol, which has 64 bits.
 MAX_INTEGER = 2**63 - 1
 SEE = " See the API docs for more information about request parameters."
 
@@ -78,7 +78,7 @@ def _body(request: HttpRequest) -> dict[str, Any]:
         raise InvalidRequest("Bad Request. Content-Type must be one of ['application/json'].")
     try:
         body = orjson.loads(request.body)
-        if isinstance(body, str):  # old clients encode twice
+        if isinstance(body, str):  # old clients encode the JSON twice
             body = orjson.loads(body)
     except orjson.JSONDecodeError:
         return {}
@@ -102,7 +102,7 @@ def _value(field: Field, value: Any) -> Any:
 def _shown(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"))[:1000]
-    except RecursionError:  # the body's reader goes deeper than the writer
+    except RecursionError:  # orjson reads deeper nesting than json writes
         return "…"
 
 

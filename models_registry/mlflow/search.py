@@ -27,7 +27,7 @@ MAX_COMPARISONS = 100
 MAX_ORDER_CHARS = 500
 MAX_ORDERS = 10
 MAX_TOKEN_CHARS = 10_000
-#: How much of what a client sent is given back in an error.
+#: At most this many characters of what a client sent are quoted in an error.
 MAX_SHOWN_CHARS = 500
 
 TOKEN_SALT = "bulkhead.mlflow.page"  # noqa: S105 - public: it only keeps signatures apart
@@ -43,7 +43,7 @@ class OrderColumn:
 
     sql: str
     falling: bool
-    #: PostgreSQL's type of the column, in which the value of a page token is read.
+    #: The column's type in PostgreSQL, to which a page token's value is cast.
     cast: str
 
     @property
@@ -99,7 +99,7 @@ class Search:
             equal = [f"{self.order[at].sql} = {values[at]}" for at in range(last)]
             cases.append(" AND ".join([*equal, f"{key.sql} {beyond[last]} {values[last]}"]))
             params += position[: last + 1]
-        # Implied by the rest, but this is the part that an index can begin at.
+        # Redundant, but it lets PostgreSQL start at this position of the index.
         start = f"{self.order[0].sql} {beyond[0]}= {values[0]}"
         return f"({start} AND ({' OR '.join(f'({case})' for case in cases)}))", tuple(params)
 
@@ -134,10 +134,10 @@ class _Table:
     tags: str
     texts: Mapping[str, str]
     numbers: Mapping[str, str]
-    #: The texts that can be compared with a list.
+    #: Attributes that IN and NOT IN take.
     listed: tuple[str, ...]
     order: Mapping[str, tuple[str, str]]
-    #: What makes an order total, for columns that it does not name itself.
+    #: Columns appended to every order, so that it is total.
     ties: tuple[OrderColumn, ...]
 
     @property
@@ -174,9 +174,9 @@ _VERSIONS = _Table(
     },
     ties=(_NAME, _NUMBER),
 )
-#: What MLflow's error for a number beside a text names, though only the last can be compared.
+#: The attributes that MLflow's error names as numeric, though only version_number can be compared.
 _NUMERIC_WORDS = ("creation_timestamp", "last_updated_timestamp", "version_number")
-#: What MLflow's error for a wrong order of models names; it takes one more.
+#: The keys that MLflow's error names for an order of models, though it takes one more.
 _MODEL_ORDER_WORDS = ("name", "timestamp")
 
 _TEXT_OPERATORS = {"=": "=", "!=": "<>", "LIKE": "LIKE", "ILIKE": "ILIKE"}
@@ -202,7 +202,7 @@ def _require_text(text: str, length: int, what: str) -> None:
 
 # --- reading a filter ----------------------------------------------------------------------
 
-# All repetition is possessive (`*+`), so that no text takes more than one pass and a bit.
+# All repetition is possessive (`*+`), so that matching takes linear time for any text.
 _SINGLE = r"'(?:[^']|'')*+'"
 _DOUBLE = r'"(?:[^"]|"")*+"'
 _BACKTICKS = r"`(?:[^`]|``)*+`"
@@ -429,7 +429,7 @@ def _list_value(text: str) -> tuple[str, ...]:
 def _number_value(text: str) -> int | float:
     try:
         return int(text)
-    except ValueError:  # a fraction, or thousands of digits, of which float makes inf
+    except ValueError:  # a fraction, or more digits than int() takes: float() then gives inf
         return float(text)
 
 
@@ -571,7 +571,7 @@ def _search(
     return Search(" AND ".join(conditions) or "true", tuple(params), tuple(order))
 
 
-#: The orders of those who ask for none.
+#: The orders of a search without order_by.
 USUAL_ORDERS = (models_search("", ()).order, versions_search("", ()).order)
 
 
@@ -600,7 +600,7 @@ def write_token(tenant_id: UUID, query: str, position: list[str]) -> str:
 
 def read_token(token: str, query: str) -> Token:
     """Return what ``token`` says; raises InvalidSearch if it was not made here for ``query``."""
-    # Checked here because a signature cannot be made of every text.
+    # Checked first: a signature is computed of bytes, and not every text can be encoded.
     if len(token) > MAX_TOKEN_CHARS or not token.isascii():
         raise InvalidSearch(INVALID_TOKEN)
     try:
@@ -626,7 +626,7 @@ def page_size(text: str | int | None, default: int, most: int, least: int) -> in
         return default
     number = _integer(text)
     if number is None or number > most:
-        # The two spaces are MLflow's.
+        # The two spaces are in MLflow's own message.
         raise InvalidSearch(
             f"Invalid value {_shown(json.dumps(text))} for parameter 'max_results' supplied:  "
             f"Hint: Value was of type '{type(text).__name__}'. "

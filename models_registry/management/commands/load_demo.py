@@ -52,7 +52,7 @@ PEOPLE = {
 }
 PLATFORM_ADMINS = {"dana"}
 
-#: What marks an account as the demo's; the log of accounts cannot be edited.
+#: The audit event that marks an account as the demo's: nobody can edit the log.
 MARK = {"action": "account_created", "changes__demo": True}
 
 
@@ -67,7 +67,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Load the demo once; print a line for each account."""
         with transaction.atomic():
-            # Of two that load at the same time, one finds the demo loaded.
+            # Of two processes that load at the same time, the second finds the demo loaded.
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('bulkhead.load_demo'))")
             password = demo_password()
@@ -94,7 +94,7 @@ def demo_password() -> str:
         return path.read_text().strip()
     password = secrets.token_urlsafe(12)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Written beside and moved, so that a crash leaves no empty file.
+    # Write a temporary file and rename it, so that a crash leaves no empty file.
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{password}\n")
@@ -156,7 +156,7 @@ def make_account(username: str, first: str, last: str, secret: str) -> User:
 
 def set_password(accounts: list[User], password: str) -> None:
     """Make ``password`` the accounts' password, as the lines to be printed promise."""
-    # Checking is slow on purpose, and the accounts share one encoded password: check it once.
+    # Hashing is slow on purpose, and all accounts share one hash: check it once.
     right = {user.password: False for user in accounts}
     right = {encoded: check_password(password, encoded) for encoded in right}
     secret = None
