@@ -1,8 +1,10 @@
 """The registry's verbs: the one write path, for pages, commands and APIs alike.
 
 Each verb runs inside a scope, asks whether the acting person may, checks what it was given, and
-writes its audit event in the same transaction. It raises PermissionDenied (403), ValidationError
-(400 or 422, with the field that is wrong) or Conflict (409), and then nothing is changed.
+writes its audit event in the same transaction. Whatever it raises, nothing is changed then:
+PermissionDenied (403) where the role or a suspended team does not allow it, ValidationError (400 or
+422) by the field that is wrong, Conflict (409), and DoesNotExist (404) for a row that was deleted
+meanwhile. Its docstring says which of them, besides PermissionDenied and DoesNotExist, and when.
 """
 
 from collections.abc import Callable, Mapping
@@ -120,7 +122,10 @@ def register_model(
     owner: User | None = None,
     created_at: datetime | None = None,
 ) -> RegisteredModel:
-    """Register a model in the acting tenant; raises NameTaken where the name is in use there."""
+    """Register a model in the acting tenant.
+
+    Raises NameTaken where the name is in use there, and ValidationError for a bad value.
+    """
     _check("name", validators.validate_model_name, name)
     _check_model_fields({"description": description, "card": card, "tags": tags or {}})
     now = created_at or timezone.now()
@@ -156,7 +161,7 @@ def update_model(
 ) -> RegisteredModel:
     """Change what is given of ``model``; ``expected`` is its ``updated_at`` as the editor saw it.
 
-    Raises Conflict if the model was changed since then.
+    Raises Conflict if the model was changed since then, and ValidationError for a bad value.
     """
     given = {"description": description, "card": card, "tags": tags, "owner": owner}
     fields = {name: value for name, value in given.items() if value is not UNSET}
@@ -177,7 +182,10 @@ def _change_model(locked: RegisteredModel, fields: Mapping[str, Any]) -> None:
 
 @_requires("change_registeredmodel")
 def rename_model(model: RegisteredModel, name: str) -> RegisteredModel:
-    """Give ``model`` another name; its id, versions, aliases and grants stay."""
+    """Give ``model`` another name; its id, versions, aliases and grants stay.
+
+    Raises NameTaken where the name is in use, and ValidationError for a bad one.
+    """
     _check("name", validators.validate_model_name, name)
     locked = _lock(model)
     before, locked.name = locked.name, name
@@ -192,13 +200,19 @@ def rename_model(model: RegisteredModel, name: str) -> RegisteredModel:
 
 @_requires("delete_registeredmodel")
 def archive_model(model: RegisteredModel) -> RegisteredModel:
-    """Keep ``model`` for the record only; its aliases stay and go on working."""
+    """Keep ``model`` for the record only; its aliases stay and go on working.
+
+    Raises nothing else than every verb; one that is archived already stays as it is.
+    """
     return _set_archived(model, timezone.now(), "model.archived")
 
 
 @_requires("delete_registeredmodel")
 def restore_model(model: RegisteredModel) -> RegisteredModel:
-    """Take ``model`` out of the archive."""
+    """Take ``model`` out of the archive.
+
+    Raises nothing else than every verb; one that is not archived stays as it is.
+    """
     return _set_archived(model, None, "model.restored")
 
 
@@ -266,7 +280,8 @@ def add_version(
 
     The model's row is locked while its counter goes up, so parallel calls get numbers without
     gaps or doubles. Where the source points at files of this team, the version gets them as its
-    own; raises ValidationError where it points into Bulkhead and nothing of this team is there.
+    own. Raises ValidationError for a bad value and where the source points into Bulkhead and
+    nothing of this team is there, and Conflict if the files there are deleted meanwhile.
 
     For copies from elsewhere: a ``number`` may leave a gap, and raises ValidationError if the model
     gave it already, even if that version is gone; with a ``location``, where the files are if the
@@ -382,8 +397,9 @@ def update_version(
 ) -> ModelVersion:
     """Change what is given of ``version``; with ``expected`` as in ``update_model``.
 
-    Raises ValidationError where it would be PENDING again: what is complete takes no more files;
-    and where a person gives a PENDING one another status, past what ``finish_version`` checks.
+    Raises Conflict if it was changed since then, and ValidationError for a bad value, where it
+    would be PENDING again (a complete version takes no more files), and where a person gives a
+    PENDING one another status, past what ``finish_version`` checks.
     """
     given = {
         "description": description,
@@ -498,8 +514,8 @@ def recall_version(version: ModelVersion, reason: str) -> ModelVersion:
 
     No pod that names it starts from then on, also none that takes the place of one that runs; what
     runs goes on. Copies made before are versions of their own, and are recalled by themselves.
-    Raises ValidationError without a reason, and Conflict where it is recalled already: another
-    person's reason is not overwritten.
+    Raises ValidationError without a reason or for a bad one, and Conflict where it is recalled
+    already: another person's reason is not overwritten.
     """
     reason = reason.strip()
     if not reason:
@@ -520,7 +536,10 @@ def recall_version(version: ModelVersion, reason: str) -> ModelVersion:
 
 @_requires("recall_modelversion")
 def withdraw_recall(version: ModelVersion) -> ModelVersion:
-    """Let a recalled version be used again; one that is not recalled stays as it is."""
+    """Let a recalled version be used again; one that is not recalled stays as it is.
+
+    Raises nothing else than every verb.
+    """
     locked = _lock(version)
     if not locked.is_recalled:
         return locked
@@ -567,7 +586,7 @@ def remove_files(version: ModelVersion, path: str) -> int:
     """Remove the file at ``path`` of a PENDING version, or all below it; return how many.
 
     What is being uploaded to such a path, or broke off, is given up; its bytes go with the next
-    ``collect_garbage``. Raises ValidationError for a version that is complete.
+    ``collect_garbage``. Raises ValidationError for a bad path and for a version that is complete.
     """
     removed = artifacts.delete_under(version, path)
     given_up, _ = version.uploads.filter(at_or_below(path)).delete()
@@ -611,13 +630,19 @@ def _check_version_fields(fields: Mapping[str, Any]) -> None:
 
 
 def set_tag(obj: Tagged, key: str, value: str) -> None:
-    """Set one tag of a model or a version."""
+    """Set one tag of a model or a version.
+
+    Raises ValidationError for a bad name or value, and where the row would have too many tags.
+    """
     _check("tags", validators.validate_tags, {key: value})
     _change_tags(obj, lambda tags: tags | {key: value})
 
 
 def delete_tag(obj: Tagged, key: str) -> None:
-    """Delete one tag of a model or a version; one that is not there is no error."""
+    """Delete one tag of a model or a version; one that is not there is no error.
+
+    Raises nothing else than every verb.
+    """
     _change_tags(obj, lambda tags: {name: tags[name] for name in tags if name != key})
 
 
@@ -692,7 +717,10 @@ def set_alias(
 def delete_alias(
     model: RegisteredModel, alias: str, *, expected: int | _Unset | None = UNSET
 ) -> None:
-    """Delete ``alias``; one that is not there is no error unless another was ``expected``."""
+    """Delete ``alias``; one that is not there is no error unless a version was ``expected``.
+
+    Raises AliasMoved where it does not point at the ``expected`` version.
+    """
     locked = _lock(model)
     current = _current(locked, alias, expected)
     if current is None:
@@ -764,7 +792,10 @@ def _check_no_person() -> None:
 
 
 def star(model: RegisteredModel, on: bool) -> None:
-    """Star the model for the acting person, or take the star away."""
+    """Star the model for the acting person, or take the star away.
+
+    Raises PermissionDenied, also in a suspended team.
+    """
     scope = require("models_registry.view_registeredmodel")
     if scope.suspended:
         raise TenantSuspended
@@ -780,7 +811,10 @@ ON CONFLICT (tenant_id, user_id, model_id) DO UPDATE SET viewed_at = now()
 
 
 def record_view(model: RegisteredModel) -> None:
-    """Remember that the acting person looked at the model; written once a minute at most."""
+    """Remember that the acting person looked at the model; written once a minute at most.
+
+    Raises nothing; whoever may see the model may call it.
+    """
     scope = current_scope()
     if scope.user_id is None:
         return
@@ -796,7 +830,10 @@ DO UPDATE SET count = models_registry_downloadcount.count + 1"""
 
 
 def count_download(version: ModelVersion) -> None:
-    """Count that the version was fetched today; a suspended team's counts stand still."""
+    """Count that the version was fetched today; a suspended team's counts stand still.
+
+    Raises PermissionDenied for who may not see versions.
+    """
     scope = require("models_registry.view_modelversion")
     if scope.suspended:
         return

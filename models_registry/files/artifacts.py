@@ -85,8 +85,8 @@ def add_file(
     right to write at the beginning, now and then, and when all bytes are there. A file that is
     there under the same path is replaced. ``length`` (bytes) and ``digest`` (SHA-256, hexadecimal)
     are what the sender announced: BrokenUpload if they are wrong. Raises ValidationError for a bad
-    path and for a version that takes no files any more, PermissionDenied and what ``acting``
-    raises, OutOfSpace and StoreUnavailable.
+    path and for a version that takes no files any more, Conflict where the upload was given up
+    meanwhile, PermissionDenied and what ``acting`` raises, OutOfSpace and StoreUnavailable.
     """
     validate_path(path)
     if length is not None and not store().has_room_for(length):
@@ -355,8 +355,8 @@ def unfinished_under(path: str) -> Upload | None:
 def delete_under(version: ModelVersion | None, path: str) -> int:
     """Delete the file at ``path``, or all that lies below it, and return how many files that were.
 
-    The bytes go with the next ``collect_garbage``. Raises ValidationError for a version that is
-    complete.
+    The bytes go with the next ``collect_garbage``. Raises ValidationError for a bad path and for a
+    version that is complete or gone. It asks for no permission: its callers do.
     """
     validate_path(path)
     with transaction.atomic():
@@ -383,7 +383,8 @@ def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = N
     """Copy to ``version`` the files below ``folder`` of the upload area, or of ``source``.
 
     Only rows are copied, and what happens to the originals later changes nothing. ``folder`` may
-    be one file, which gets its bare name. Returns how many files there were.
+    be one file, which gets its bare name. Returns how many files there were. It asks for no
+    permission: ``registry.add_version`` does.
     """
     first, last = bounds_below(folder)
     values = {
@@ -417,7 +418,8 @@ def _bucket() -> "BucketStorage":
 def presigned_url(file: ArtifactFile | Blob, filename: str, seconds: int = 15 * 60) -> str:
     """Return an address at which the store itself gives the file, to be saved as ``filename``.
 
-    Only where ``sends_directly``. Whoever has the address can read the file until it expires.
+    Only where ``sends_directly``. Whoever has the address can read the file until it expires, after
+    ``seconds``. Raises StoreUnavailable.
     """
     blob = file.blob if isinstance(file, ArtifactFile) else file
     return _bucket().download_url(blob.key, disposition(filename), seconds)
@@ -428,7 +430,10 @@ def begin_parts(
 ) -> tuple[Upload, list[str]]:
     """Begin an upload whose parts the client sends to the store; return where to send them.
 
-    As ``add_file``, call it outside any transaction; it asks for the right to write.
+    As ``add_file``, call it outside any transaction; it asks for the right to write. Raises
+    ValidationError for a bad path, for another number of parts than the store takes and for a
+    version that takes no files any more, PermissionDenied and what ``acting`` raises, and
+    StoreUnavailable.
     """
     validate_path(path)
     if not 1 <= count <= MAX_PARTS:
@@ -451,7 +456,9 @@ def complete_parts(
 
     ``upload`` comes with its tenant; the right to write is asked for as ``add_file`` does. Raises
     BrokenUpload where the store has other parts than those with these ``etags``; the upload can
-    then be completed otherwise, or given up.
+    then be completed otherwise, or given up. Raises Conflict where it was given up meanwhile,
+    ValidationError for a version that takes no files any more, PermissionDenied and what
+    ``acting`` raises, OutOfSpace and StoreUnavailable.
     """
     _mark_as_seen(acting, upload)
     if not _bucket().complete_parts(upload.key, upload.multipart_id, etags):
@@ -468,7 +475,10 @@ def complete_parts(
 
 
 def abort_parts(acting: Acting, upload: Upload) -> None:
-    """Give up an upload in parts, and delete those that have arrived."""
+    """Give up an upload in parts, and delete those that have arrived.
+
+    Raises PermissionDenied and what ``acting`` raises, and StoreUnavailable.
+    """
     store().clear(upload.key)
     with _writing(acting):
         Upload.objects.filter(pk=upload.pk).delete()
