@@ -26,9 +26,9 @@ from django.utils import timezone
 
 from models_registry import registry
 from models_registry.models import ArtifactFile, Blob, ModelVersion, RegisteredModel, Upload
+from tenants import prepared
 from tenants.api import ENDPOINTS, Call, Endpoint, writing
 from tenants.identity import directory, tokens
-from tenants.isolation import scope
 from tenants.isolation.scope import tenant_scope, token_scope
 from tenants.models import ApiToken, Membership, Role, User
 from tests.support.answers import probability_of_less, whole
@@ -819,7 +819,8 @@ def test_a_search_that_takes_for_ever_is_given_up(
     said(alice.post(f"{MODELS}/set-tag", name="fraud", key="k", value="a" * 100_000))
     slow = f"tags.k LIKE '%{'a' * 3_000}b%'"
     with monkeypatch.context() as patch:
-        patch.setattr(scope, "LIMIT_TIME", "SELECT set_config('statement_timeout', '50ms', true)")
+        limit = "SELECT set_config('statement_timeout', '50ms', true)"
+        patch.setattr(prepared, "LIMIT_SEARCH_TIME", limit)
         message = refused(alice.get(f"{MODELS}/search", filter=slow), *BAD)
     assert message == "This takes too long here; ask for less, or by a simpler pattern."
     assert said(alice.get(f"{MODELS}/search", filter="tags.k LIKE 'a%'"))
