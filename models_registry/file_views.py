@@ -43,8 +43,8 @@ from tenants.isolation.scope import Scope, member_scope
 PREVIEW_BYTES = 64 * 1024
 #: Shows control characters, except line ends and tabs, as Unicode's pictures of them.
 PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)} | {127: 0x2421}
-#: How much of a refused upload is read all the same, in bytes: before its end a browser would not
-#: hear the answer.
+#: At most this many bytes of a refused upload are read and dropped: a browser reads the answer only
+#: after it has sent the body.
 MAX_DRAINED_BYTES = 64 * 1024 * 1024
 ADD = artifacts.ADD
 
@@ -200,7 +200,7 @@ def _destination(request: HttpRequest, team: str, name: str, number: int) -> Des
 
 @contextmanager
 def _acting(user: Any, team: str) -> Iterator[Scope]:
-    """Act for the team as its member ``user``; raises Http404 for who is none any more."""
+    """Act for the team as its member ``user``; raises Http404 if the membership ended."""
     try:
         with member_scope(user, team) as scope:
             yield scope

@@ -813,7 +813,7 @@ ON CONFLICT (tenant_id, user_id, model_id) DO UPDATE SET viewed_at = now()
 def record_view(model: RegisteredModel) -> None:
     """Remember that the acting person looked at the model; written once a minute at most.
 
-    Raises nothing; whoever may see the model may call it.
+    Asks for no permission: callers show the model, and so have asked.
     """
     scope = current_scope()
     if scope.user_id is None:
@@ -832,7 +832,7 @@ DO UPDATE SET count = models_registry_downloadcount.count + 1"""
 def count_download(version: ModelVersion) -> None:
     """Count that the version was fetched today; a suspended team's counts stand still.
 
-    Raises PermissionDenied for who may not see versions.
+    Raises PermissionDenied where the scope may not see versions.
     """
     scope = require("models_registry.view_modelversion")
     if scope.suspended:
@@ -860,7 +860,7 @@ def _lock(row: RowT) -> RowT:
 def _hold_files(version: ModelVersion) -> None:
     """Let no file of the version come or go, and no copy be made, until the transaction ends.
 
-    Whoever brings or deletes one shares a lock on the version's row, so this waits for them.
+    Adding or deleting a file takes a shared lock on the version's row, so this waits for it.
     """
     ModelVersion.objects.select_for_update().get(pk=version.pk)
 

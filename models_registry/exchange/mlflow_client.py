@@ -60,7 +60,7 @@ class RemoteProblem(Exception):
 
 
 class ServerUnreachable(RemoteProblem):
-    """No answer, or none of use to anybody: there is no point in asking for anything else."""
+    """The server does not answer, or refuses every request: the run ends here."""
 
 
 class ServerRefused(RemoteProblem):

@@ -5,9 +5,9 @@ before the transaction that makes them a file, under a key of their own; what is
 is no file, and ``collect_garbage`` clears it away. Equal files of a team share their bytes, those
 of two teams never do.
 
-Putting bytes at their key and writing their rows happens under a lock of the database on team and
-digest, as does deleting them: whoever stops in the middle leaves something that the next one
-puts right.
+Bytes are put at their key, and deleted from it, under an advisory lock of PostgreSQL on team and
+digest, together with their rows. A process that dies in between leaves bytes without a row or a row
+without bytes; the next upload of the same bytes, or ``collect_garbage``, puts it right.
 """
 
 import hashlib
@@ -81,12 +81,13 @@ def add_file(
 ) -> ArtifactFile:
     """Store what ``chunks`` bring as a file of ``version``, or of the upload area (None).
 
-    Call it outside any transaction. ``acting`` opens the sender's scope, which is asked for the
-    right to write at the beginning, now and then, and when all bytes are there. A file that is
-    there under the same path is replaced. ``length`` (bytes) and ``digest`` (SHA-256, hexadecimal)
-    are what the sender announced: BrokenUpload if they are wrong. Raises ValidationError for a bad
-    path and for a version that takes no files any more, Conflict where the upload was given up
-    meanwhile, PermissionDenied and what ``acting`` raises, OutOfSpace and StoreUnavailable.
+    Call it outside any transaction. ``acting`` opens the uploader's scope, which is asked for the
+    right to write at the beginning, every ``SEEN_SECONDS``, and when all bytes are there. A file
+    that is there under the same path is replaced. ``length`` (bytes) and ``digest`` (SHA-256,
+    hexadecimal) are what the sender announced: BrokenUpload if they are wrong. Raises
+    ValidationError for a bad path and for a version that takes no files any more, Conflict where
+    the upload was given up meanwhile, PermissionDenied and what ``acting`` raises, OutOfSpace and
+    StoreUnavailable.
     """
     validate_path(path)
     if length is not None and not store().has_room_for(length):
@@ -102,7 +103,7 @@ def add_file(
 
 
 class _Received:
-    """The chunks as they pass by: counted, hashed, and now and then the upload marked as alive."""
+    """The chunks of an upload as they pass by: counted, hashed, and the upload kept alive."""
 
     def __init__(
         self, acting: Acting, upload: Upload, chunks: Iterable[bytes], length: int | None
@@ -409,20 +410,22 @@ def snapshot(version: ModelVersion, folder: str, source: ModelVersion | None = N
 
 #: Seconds for which the addresses that take parts are valid: all are issued at the start.
 UPLOAD_SECONDS = 6 * 60 * 60
+#: Seconds for which an address that gives a file is valid.
+DOWNLOAD_SECONDS = 15 * 60
 
 
 def _bucket() -> "BucketStorage":
     return cast("BucketStorage", storages["artifacts"])
 
 
-def presigned_url(file: ArtifactFile | Blob, filename: str, seconds: int = 15 * 60) -> str:
+def presigned_url(file: ArtifactFile | Blob, filename: str) -> str:
     """Return an address at which the store itself gives the file, to be saved as ``filename``.
 
-    Only where ``sends_directly``. Whoever has the address can read the file until it expires, after
-    ``seconds``. Raises StoreUnavailable.
+    Only where ``sends_directly``. Anybody who has the address can read the file, for
+    ``DOWNLOAD_SECONDS``. Raises StoreUnavailable.
     """
     blob = file.blob if isinstance(file, ArtifactFile) else file
-    return _bucket().download_url(blob.key, disposition(filename), seconds)
+    return _bucket().download_url(blob.key, disposition(filename), DOWNLOAD_SECONDS)
 
 
 def begin_parts(

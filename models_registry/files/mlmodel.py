@@ -217,7 +217,7 @@ def _requirements(content: bytes) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """Return a text as it may stand on a page: what is none is not shown."""
+    """Return a text as a page can show it; '' for null and for what is not text."""
     if not isinstance(value, str) or value in NULLS:
         return ""
     # YAML can escape lone surrogates, which UTF-8 cannot encode.

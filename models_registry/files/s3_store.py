@@ -127,7 +127,7 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return begun
 
     def part_url(self, key: str, upload_id: str, number: int, seconds: int) -> str:
-        """Return the address that takes one part, for so many seconds."""
+        """Return the address that takes one part, valid for ``seconds``."""
         return self._presigned(
             "upload_part", seconds, **self._at(key), UploadId=upload_id, PartNumber=number
         )
@@ -147,7 +147,7 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return True
 
     def download_url(self, key: str, disposition: str, seconds: int) -> str:
-        """Return the address at which the service gives the bytes, for so many seconds."""
+        """Return the address at which the service gives the bytes, valid for ``seconds``."""
         return self._presigned(
             "get_object",
             seconds,

@@ -323,11 +323,9 @@ def delete(call: Call) -> HttpResponse:
 
 # --- between the client and the store directly ---------------------------------------------
 
-URL_SECONDS = 15 * 60
-
 
 def _only_directly(call: Call, what: str) -> None:
-    """Refuse where the store is a folder; who holds no token is told that first."""
+    """Raise NotSupported where the store is a folder, and BadToken first without a valid token."""
     if artifacts.sends_directly():
         return
     with writing(call):
@@ -340,7 +338,7 @@ def presigned_download(call: Call) -> HttpResponse:
     _only_directly(call, "Multipart download")
     where = _parse_path(call.rest)
     blob = _find(call, where)
-    url = artifacts.presigned_url(blob, posixpath.basename(where.path), seconds=URL_SECONDS)
+    url = artifacts.presigned_url(blob, posixpath.basename(where.path))
     return json_response({"url": url, "headers": {}, "file_size": blob.size})
 
 

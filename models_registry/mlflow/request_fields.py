@@ -72,7 +72,7 @@ def _chosen(field: Field, params: Mapping[str, Any]) -> Any:
 
 
 def _body(request: HttpRequest) -> dict[str, Any]:
-    """Return the JSON object of the body; what is none counts as empty, as with MLflow."""
+    """Return the body's JSON object; anything else counts as an empty one, as with MLflow."""
     kind = request.content_type or ""
     if request.method not in {"GET", "HEAD"} and not kind.startswith("application/json"):
         raise InvalidRequest("Bad Request. Content-Type must be one of ['application/json'].")

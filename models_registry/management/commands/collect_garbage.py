@@ -35,7 +35,7 @@ class Command(BaseCommand):
             type=int,
             default=24,
             metavar="HOURS",
-            help="leave alone what was written less than so many hours ago (24)",
+            help="leave alone what was written less than this many hours ago (24)",
         )
         parser.add_argument(
             "--of-no-team",
