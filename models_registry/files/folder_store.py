@@ -1,4 +1,4 @@
-"""Where the files' bytes lie: a folder; ``buckets.py`` has the other kind of store.
+"""Where the files' bytes lie: a folder; ``s3_store.py`` has the other kind of store.
 
 Both are Django storages and answer to the same few verbs. They know keys, which ``artifacts.py``
 makes; they have never heard of paths and teams.
