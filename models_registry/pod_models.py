@@ -17,7 +17,7 @@ from django.conf import settings
 
 from models_registry.files import sources
 from models_registry.files.paths import NO_ROW_ID, as_id
-from models_registry.files.sources import Named
+from models_registry.files.sources import VersionReference
 from models_registry.models import ModelVersion
 from models_registry.validators import MAX_NAME_CHARS
 from tenants.isolation.scope import current_scope
@@ -69,7 +69,7 @@ UNKNOWN = "{} is not registered for this namespace."
 class Meant:
     """A version that a reference names, and the words for it, which are the manifest's own."""
 
-    named: Named
+    named: VersionReference
     model: str
     version: str
 
@@ -96,7 +96,7 @@ def _addressed(address: str, words: str) -> Meant | str:
     """Return what ``models:/…`` means, or what is wrong with how it is written."""
     if not sources.is_unambiguous(address):
         return f"{words} can be read in two ways; name the version by annotations instead."
-    named = sources.loaded(address)
+    named = sources.parse_loaded_uri(address)
     if named is None:
         return f"{words} names no version of a model; write models:/name/3 or models:/name@alias."
     return Meant(named, words, words)
@@ -110,9 +110,9 @@ def _annotated(model: str, version: str) -> Meant | str:
         return f"{name} is named without a version; say in {key} which one, such as 3 or @champion."
     words = f"{name} version {quoted(version)}"
     if sources.is_number(version):
-        return Meant(Named(model, number=int(version)), name, words)
+        return Meant(VersionReference(model, number=int(version)), name, words)
     if len(version) > 1 and version.startswith("@"):
-        return Meant(Named(model, alias=version[1:]), name, words)
+        return Meant(VersionReference(model, alias=version[1:]), name, words)
     return f"{words} is no version: write a number, such as 3, or an alias, such as @champion."
 
 
@@ -132,7 +132,7 @@ def _problem_with(meant: Meant) -> str | None:
     return None
 
 
-def _look_up(named: Named) -> tuple[Any, ...] | None:
+def _look_up(named: VersionReference) -> tuple[Any, ...] | None:
     """Return number, status, recall and scan of the version; numberless where there is none."""
     by, which = _by(named)
     text = named.name if all(map(_can_be_asked, (named.name, str(which)))) else ""
@@ -156,7 +156,7 @@ def _can_be_asked(text: str) -> bool:
     return is_storable(text) and len(text) <= 2 * MAX_NAME_CHARS
 
 
-def _by(named: Named) -> tuple[str, str | int]:
+def _by(named: VersionReference) -> tuple[str, str | int]:
     """Return what the version is named by."""
     if named.number is not None:
         return "number", named.number

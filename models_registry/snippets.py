@@ -49,7 +49,7 @@ def for_version(uri: str, name: str, number: int, alias: str = "", path: str = "
 
 def reference(name: str, number: int, alias: str = "") -> str:
     """Return MLflow's address of the version, or of what the alias points at."""
-    return sources.address_of(name, number, alias)
+    return sources.model_uri(name, number, alias)
 
 
 def environment(uri: str) -> str:
@@ -75,7 +75,7 @@ mlflow.register_model(files, {_python(name)})
 
 def _load(uri: str, name: str, number: int, alias: str) -> str:
     start = f"import mlflow\n\nmlflow.set_tracking_uri({_python(uri)})\n"
-    address = sources.address_of(name, number, alias)
+    address = sources.model_uri(name, number, alias)
     if sources.is_unambiguous(address):
         return f"{start}model = mlflow.pyfunc.load_model({_python(address)})\n"
     # MLflow's client would take the address for another model or version.

@@ -152,7 +152,7 @@ def _has_files(version: ModelVersion | None, folder: str) -> bool:
 
 
 def _of_version(text: str, given: Mapping[str, str]) -> Source:
-    meant = named(text)
+    meant = parse_model_uri(text)
     if meant is None:
         raise _bad(text, "it names no version of a model of this registry")
     versions = ModelVersion.objects.filter(model__name=meant.name).order_by("-number")
@@ -169,7 +169,7 @@ def _of_version(text: str, given: Mapping[str, str]) -> Source:
     for name, value in given.items():
         if value and value != lineage[name]:
             raise _bad(text, "the run_id and model_id must be those of the version that it names")
-    kept = address_of(version.model.name, version.number)
+    kept = model_uri(version.model.name, version.number)
     if version.files.exists():
         return Source(kept, "", version, origin=version, lineage=lineage)
     where = version.location or version.source
@@ -194,7 +194,7 @@ def _bad(text: str, why: str) -> ValidationError:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class VersionReference:
     """A version by its model's name and by its number, an alias or a stage; by none: the newest.
 
     Where several are in a stage, the newest of them is meant.
@@ -206,7 +206,7 @@ class Named:
     stage: str = ""
 
 
-def named(text: str) -> Named | None:
+def parse_model_uri(text: str) -> VersionReference | None:
     """Return what ``models:/name/3``, ``…/latest``, ``…/Production``, ``models:/name@alias`` name.
 
     As with MLflow nothing in it is percent-encoded, and a name may hold an ``@``. None for an
@@ -218,13 +218,13 @@ def named(text: str) -> Named | None:
     if not name or not which or "/" in which:
         return None
     if not separator:
-        return Named(name, alias=which)
+        return VersionReference(name, alias=which)
     if is_number(which):
-        return Named(name, number=int(which))
-    return Named(name, stage="" if which.lower() == "latest" else which.title())
+        return VersionReference(name, number=int(which))
+    return VersionReference(name, stage="" if which.lower() == "latest" else which.title())
 
 
-def loaded(address: str) -> Named | None:
+def parse_loaded_uri(address: str) -> VersionReference | None:
     """Return the version that MLflow's client loads from ``address``; None for none.
 
     The address may go on with the path of a file in the version, unless there is a `#` in it.
@@ -233,8 +233,8 @@ def loaded(address: str) -> Named | None:
     name, slash, rest = whole.partition("/")
     which = rest.partition("/")[0]
     if not slash or ("@" in name and which and "#" not in name):
-        return named(f"models:/{name}")
-    return named(f"models:/{whole if '#' in name else f'{name}/{which}'}")
+        return parse_model_uri(f"models:/{name}")
+    return parse_model_uri(f"models:/{whole if '#' in name else f'{name}/{which}'}")
 
 
 def is_number(text: str) -> bool:
@@ -242,13 +242,13 @@ def is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
-def address_of(name: str, number: int, alias: str = "") -> str:
+def model_uri(name: str, number: int, alias: str = "") -> str:
     """Return MLflow's address of the version, or of what the alias points at."""
     return f"models:/{name}@{alias}" if alias else f"models:/{name}/{number}"
 
 
 def is_unambiguous(address: str) -> bool:
-    """Tell whether MLflow's client takes ``address``, whole, for what ``named`` takes it for.
+    """Tell whether MLflow's client reads ``address`` as ``parse_model_uri`` does.
 
     The client reads it by Python's ``urlparse``, which drops line ends and tabs and ends the path
     at a `?`. Before that it splits off the path of a file in the version, and there a `#` ends the

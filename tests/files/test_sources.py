@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from models_registry.files.sources import (
-    Named,
-    address_of,
+    VersionReference,
     is_number,
     is_unambiguous,
-    loaded,
-    named,
+    model_uri,
+    parse_loaded_uri,
+    parse_model_uri,
 )
 from models_registry.validators import validate_model_name
 from tests.support.mlflow_clients import environment
@@ -57,7 +57,7 @@ def addresses() -> list[str]:
     found = []
     for name in NAMES:
         validate_model_name(name)
-        found += [address_of(name, 3), address_of(name, 3, "champion")]
+        found += [model_uri(name, 3), model_uri(name, 3, "champion")]
         found += [f"models:/{name}/latest", f"models:/{name}/Production"]
     return [
         *found,
@@ -68,7 +68,7 @@ def addresses() -> list[str]:
     ]
 
 
-def as_mlflow(meant: Named | None) -> dict[str, Any] | None:
+def as_mlflow(meant: VersionReference | None) -> dict[str, Any] | None:
     """Return what an address means in the words of MLflow's parser."""
     if meant is None:
         return None
@@ -97,8 +97,8 @@ def test_an_address_is_unambiguous_exactly_where_mlflow_reads_it_alike(
     readings: dict[str, Any],
 ) -> None:
     for uri, reading in readings.items():
-        alike = reading["loaded"] == reading["looked_up"] == as_mlflow(named(uri))
-        assert is_unambiguous(uri) == alike, (uri, reading, named(uri))
+        alike = reading["loaded"] == reading["looked_up"] == as_mlflow(parse_model_uri(uri))
+        assert is_unambiguous(uri) == alike, (uri, reading, parse_model_uri(uri))
 
 
 def test_the_path_of_a_file_may_follow_where_mlflow_splits_it_off(
@@ -107,9 +107,9 @@ def test_the_path_of_a_file_may_follow_where_mlflow_splits_it_off(
     for uri, reading in readings.items():
         inside = f"{uri}/model/MLmodel"
         if is_unambiguous(inside):
-            assert as_mlflow(loaded(inside)) == reading["with_path"], uri
+            assert as_mlflow(parse_loaded_uri(inside)) == reading["with_path"], uri
         if is_unambiguous(uri):
-            assert as_mlflow(loaded(uri)) == reading["loaded"], uri
+            assert as_mlflow(parse_loaded_uri(uri)) == reading["loaded"], uri
 
 
 def test_mlflow_keeps_a_hash_in_a_name_and_drops_one_behind_the_version(
