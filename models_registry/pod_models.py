@@ -106,7 +106,7 @@ def _annotated(model: str, version: str) -> Meant | str:
     """Return what the annotations mean, or what is wrong with how they are written."""
     name = quoted(model)
     if not version:
-        key = settings.KUBERNETES.label(workloads.VERSION)
+        key = settings.KUBERNETES.label(workloads.VERSION_ANNOTATION)
         return f"{name} is named without a version; say in {key} which one, such as 3 or @champion."
     words = f"{name} version {quoted(version)}"
     if sources.is_number(version):

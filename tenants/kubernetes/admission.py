@@ -38,11 +38,11 @@ logger = logging.getLogger("bulkhead.admission")
 
 API_VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
 #: How long one statement may take; the API server gives up after ``webhook.TIMEOUT`` seconds.
-STATEMENT_MILLISECONDS = 2000
+MAX_STATEMENT_MILLISECONDS = 2000
 #: What one answer names at most.
-NAMED_PROBLEMS = 10
+MAX_NAMED_PROBLEMS = 10
 
-NOBODYS = "This namespace belongs to no team here."
+UNKNOWN_NAMESPACE = "This namespace belongs to no team here."
 SUSPENDED = "The team of this namespace is suspended: nothing new runs in it."
 
 
@@ -129,14 +129,14 @@ def _object(request: Node) -> Object:
 def _response(namespace: str, references: list[Reference], verdicts: Verdicts) -> Object:
     """Return whether the namespace's team may use what is named; adds what was said of each."""
     if not is_storable(namespace):  # no namespace has such a name
-        return _denied(NOBODYS)
+        return _denied(UNKNOWN_NAMESPACE)
     try:
-        with namespace_scope(namespace, STATEMENT_MILLISECONDS) as scope:
+        with namespace_scope(namespace, MAX_STATEMENT_MILLISECONDS) as scope:
             if scope.suspended:
                 return _denied(SUSPENDED)
             problems = problems_with(references, verdicts)
     except NobodysNamespace:
-        return _denied(NOBODYS)
+        return _denied(UNKNOWN_NAMESPACE)
     if problems:
         return _denied(_in_words(problems))
     return {"allowed": True}
@@ -148,6 +148,6 @@ def _denied(words: str) -> Object:
 
 
 def _in_words(problems: list[Problem]) -> str:
-    said = [str(problem) for problem in problems[:NAMED_PROBLEMS]]
+    said = [str(problem) for problem in problems[:MAX_NAMED_PROBLEMS]]
     more = len(problems) - len(said)
     return " ".join([*said, f"And {more} more."] if more else said)

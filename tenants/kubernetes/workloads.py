@@ -17,7 +17,7 @@ from tenants.documents import Path, as_text, get, strings_in
 from tenants.text import shortened
 
 #: Where each kind that makes pods keeps their template; a Pod is its own.
-TEMPLATES: dict[str, Path] = {
+TEMPLATE_PATHS: dict[str, Path] = {
     "Pod": (),
     "PodTemplate": ("template",),
     "ReplicationController": ("spec", "template"),
@@ -28,10 +28,10 @@ TEMPLATES: dict[str, Path] = {
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
-CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
+CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
 #: The annotations by which a workload says which model it serves; on it or on its pods.
-MODEL, VERSION = "registered-model", "model-version"
+MODEL_ANNOTATION, VERSION_ANNOTATION = "registered-model", "model-version"
 #: ``models:/name/3``, ``models:/name@champion`` inside a longer text; clients read any case.
 MODEL_URI = re.compile(r"models:/+[^\s\"'`,;<>|&)}\]]+", re.IGNORECASE)
 #: At most this many places in one object may name a model: each model costs a query.
@@ -135,7 +135,7 @@ def references_of(obj: Any) -> list[Reference]:
 
 def templates_of(obj: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the pod or the pod template of an object, with the way to it."""
-    path = TEMPLATES.get(str(get(obj, "kind")))
+    path = TEMPLATE_PATHS.get(str(get(obj, "kind")))
     if path is None:
         return
     template = obj
@@ -147,7 +147,7 @@ def templates_of(obj: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def containers_of(spec: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield each container of a pod's spec, with the way to it; also init and ephemeral ones."""
-    for kind in CONTAINERS:
+    for kind in CONTAINER_LISTS:
         containers = get(spec, kind)
         for place, container in enumerate(containers if isinstance(containers, list) else []):
             if isinstance(container, dict):
@@ -156,10 +156,10 @@ def containers_of(spec: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]
 
 def _annotated(obj: Any, path: Path) -> Iterator[Reference]:
     annotations = get(get(obj, "metadata"), "annotations")
-    name = settings.KUBERNETES.label(MODEL)
+    name = settings.KUBERNETES.label(MODEL_ANNOTATION)
     model = get(annotations, name)
     if model is not None:
-        version = get(annotations, settings.KUBERNETES.label(VERSION))
+        version = get(annotations, settings.KUBERNETES.label(VERSION_ANNOTATION))
         where = (*path, "metadata", "annotations", name)
         yield Reference(where, str(model), "" if version is None else str(version))
 

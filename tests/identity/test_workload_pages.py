@@ -19,7 +19,7 @@ from tenants.kubernetes import names
 from tenants.kubernetes.bundle.examples import deployment
 from tenants.kubernetes.bundle.objects import render, team_of
 from tenants.kubernetes.manifests import reports
-from tenants.kubernetes.manifests.reader import SENT
+from tenants.kubernetes.manifests.reader import SENT_LIMITS
 from tenants.models import Membership, Role, User, WorkloadIdentity
 from tests.support.answers import whole
 from tests.support.api import Api, refused, said
@@ -270,8 +270,8 @@ def test_the_mounted_files_are_where_mlflows_client_looks() -> None:
 
     from tenants.kubernetes.bundle import examples
 
-    assert str(client._SERVICE_ACCOUNT_TOKEN_PATH) == f"{examples.MOUNTED}/token"
-    assert str(client._SERVICE_ACCOUNT_NAMESPACE_PATH) == f"{examples.MOUNTED}/namespace"
+    assert str(client._SERVICE_ACCOUNT_TOKEN_PATH) == f"{examples.CREDENTIALS_PATH}/token"
+    assert str(client._SERVICE_ACCOUNT_NAMESPACE_PATH) == f"{examples.CREDENTIALS_PATH}/namespace"
 
 
 def test_platform_admins_read_them_and_change_nothing(world: World, as_: As) -> None:
@@ -308,5 +308,5 @@ def test_the_example_stays_inside_its_tenant(world: World, settings: Settings) -
     """What is there to be copied passes the product's own check."""
     text = deployment(world.alpha.slug, world.alpha.namespace, settings.KUBERNETES)
     with tenant_scope(world.alpha):
-        done = reports.run([("example.yaml", text.encode())], SENT, world.alpha)
+        done = reports.run([("example.yaml", text.encode())], SENT_LIMITS, world.alpha)
     assert [str(found) for found in (*done.findings, *done.unreadable)] == []

@@ -44,7 +44,7 @@ from tenants.isolation.scope import namespace_scope, scope_or_none, tenant_scope
 from tenants.kubernetes import admission
 from tenants.kubernetes.bundle import webhook
 from tenants.kubernetes.bundle.webhook import PATH, names_a_model, render_webhook
-from tenants.kubernetes.workloads import MAX_REFERENCES, TEMPLATES
+from tenants.kubernetes.workloads import MAX_REFERENCES, TEMPLATE_PATHS
 from tenants.models import User
 from tests.support.addresses import METHODS, PRIVATE, call
 from tests.support.certificates import Authority
@@ -274,16 +274,16 @@ def test_an_ephemeral_container_is_judged(world: World) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", sorted({*TEMPLATES} - {"Pod"}))
+@pytest.mark.parametrize("kind", sorted({*TEMPLATE_PATHS} - {"Pod"}))
 def test_each_kind_that_makes_pods_is_judged_by_their_template(world: World, kind: str) -> None:
     template = {"metadata": {"annotations": {MODEL: "nothing", VERSION: "1"}}}
     inner: Any = template
-    for key in reversed(TEMPLATES[kind]):
+    for key in reversed(TEMPLATE_PATHS[kind]):
         inner = {key: inner}
     review = pod()
     review["request"] |= {"kind": {"group": "", "version": "v1", "kind": kind}}
     review["request"]["object"] = {"kind": kind, "metadata": {"name": "x"}, **inner}
-    place = ".".join(map(str, TEMPLATES[kind]))
+    place = ".".join(map(str, TEMPLATE_PATHS[kind]))
     assert denial(review).startswith(f'{place}.metadata.annotations["{MODEL}"]: “nothing” is not')
 
 
@@ -313,7 +313,7 @@ def test_many_models_are_refused_and_many_problems_counted(world: World) -> None
     container = review["request"]["object"]["spec"]["containers"][0]
     container["args"] = [f"models:/nothing/{number}" for number in range(MAX_REFERENCES - 1)]
     words = denial(review)
-    assert words.endswith(f"And {MAX_REFERENCES - 1 - admission.NAMED_PROBLEMS} more.")
+    assert words.endswith(f"And {MAX_REFERENCES - 1 - admission.MAX_NAMED_PROBLEMS} more.")
     container["args"] *= 2
     assert "More than 50 places name a model" in denial(review)
     assert len(words) < 5000
@@ -558,7 +558,9 @@ def test_what_is_rendered_is_valid(authority: Authority, version: str, url: str)
 def test_the_rules_are_for_each_kind_that_makes_pods_and_nothing_else(authority: Authority) -> None:
     [hook] = render_webhook(INSTALLATION, ca_bundle=authority.file.read_bytes())["webhooks"]
     resources = {name for rule in hook["rules"] for name in rule["resources"]}
-    assert resources == {f"{kind.lower()}s" for kind in TEMPLATES} | {"pods/ephemeralcontainers"}
+    assert resources == {f"{kind.lower()}s" for kind in TEMPLATE_PATHS} | {
+        "pods/ephemeralcontainers"
+    }
     for rule in hook["rules"]:
         assert rule["operations"] == ["CREATE", "UPDATE"]
         assert rule["scope"] == "Namespaced"
@@ -603,7 +605,7 @@ def matched(obj: Any) -> bool:
 def test_the_condition_matches_what_names_a_model_on_itself_or_on_its_pods() -> None:
     annotated = {"metadata": {"annotations": {MODEL: "fraud"}}}
     others = {"metadata": {"annotations": {"other": "fraud", VERSION: "1"}}}
-    for path in set(TEMPLATES.values()):
+    for path in set(TEMPLATE_PATHS.values()):
         for template, expected in (
             (annotated, True),
             (others, False),
@@ -777,7 +779,7 @@ def test_without_its_database_it_answers_before_the_api_server_gives_up(
         for _ in range(2):
             status, body, seconds = timed(listener, authority)
             assert (status, body) == (503, GONE)
-            assert seconds < webhook.TIMEOUT
+            assert seconds < webhook.TIMEOUT_SECONDS
         if mode == "silent":
             gate.open()
             assert timed(listener, authority)[0] == 200
@@ -800,7 +802,7 @@ def test_a_slow_database_is_given_up_and_asked_again(authority: Authority, tmp_p
                 cursor.execute("LOCK TABLE tenants_tenant IN ACCESS EXCLUSIVE MODE")
             status, body, seconds = timed(listener, authority)
             assert (status, body) == (503, GONE)
-            assert seconds < webhook.TIMEOUT
+            assert seconds < webhook.TIMEOUT_SECONDS
         finally:
             owner.rollback()
             owner.set_autocommit(True)

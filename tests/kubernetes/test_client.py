@@ -18,12 +18,12 @@ from tenants.clusters import Cluster
 from tenants.kubernetes.sync import client as client_module
 from tenants.kubernetes.sync.client import (
     Answer,
-    ApiError,
     Cause,
+    ClusterApiError,
     ClusterError,
+    ClusterUnreachable,
     NoAccess,
     OfficialClient,
-    Unreachable,
 )
 from tests.support.kubernetes_stage import REGISTRY, Exchange, kubeconfig, recorded, recording
 
@@ -64,9 +64,9 @@ def asked(folder: Path, version: str, name: str) -> Answer | None:
         return ask(client(folder, server.url, exchange.user), exchange)
 
 
-def refused(folder: Path, version: str, name: str) -> ApiError:
+def refused(folder: Path, version: str, name: str) -> ClusterApiError:
     """Have a recorded refusal given."""
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ClusterApiError) as caught:
         asked(folder, version, name)
     return caught.value
 
@@ -106,7 +106,7 @@ def test_several_warnings_are_several(tmp_path: Path) -> None:
 
 
 def test_a_list_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PAGE", 2)
+    monkeypatch.setattr(client_module, "PAGE_OBJECTS", 2)
     first = recording(NEW, "200-list-paginated")
     more = first.answer["metadata"]["continue"]
     metadata = {"resourceVersion": first.answer["metadata"]["resourceVersion"]}
@@ -196,8 +196,8 @@ def test_a_namespace_that_goes_away_refuses_all(version: str, tmp_path: Path) ->
 
 def test_an_unknown_token_is_refused_everywhere(tmp_path: Path) -> None:
     exchange = recording(NEW, "401-unauthorized")
-    exchange.query = {"limit": str(client_module.PAGE)}
-    with recorded(exchange) as server, pytest.raises(ApiError) as caught:
+    exchange.query = {"limit": str(client_module.PAGE_OBJECTS)}
+    with recorded(exchange) as server, pytest.raises(ClusterApiError) as caught:
         client(tmp_path, server.url, exchange.user).list("v1", "Namespace")
     assert caught.value.is_of_all
     assert "does not accept what Bulkhead signs in with" in str(caught.value)
@@ -213,7 +213,7 @@ def test_a_delete_needs_to_know_exactly_what(tmp_path: Path) -> None:
 def test_a_name_cannot_lead_to_another_object(tmp_path: Path) -> None:
     gone = recording(NEW, "404-namespace-gone")
     gone.path = "/api/v1/namespaces/bh-a%2F..%2Fbh-b%3Fforce%3Dtrue"
-    with recorded(gone) as server, pytest.raises(ApiError, match="not found"):
+    with recorded(gone) as server, pytest.raises(ClusterApiError, match="not found"):
         client(tmp_path, server.url).get("v1", "Namespace", "bh-a/../bh-b?force=true")
 
 
@@ -243,7 +243,7 @@ def test_what_may_pass_is_tried_again_and_not_for_ever(tmp_path: Path) -> None:
     with recorded(down, down, there) as server:
         api = client(tmp_path, server.url, down.user, pauses=(0, 0))
         assert ask(api, down) == Answer({"kind": "Pod"}, created=True)
-    with recorded(down, down, down) as server, pytest.raises(ApiError) as caught:
+    with recorded(down, down, down) as server, pytest.raises(ClusterApiError) as caught:
         ask(client(tmp_path, server.url, down.user, pauses=(0, 0)), down)
     assert caught.value.status == 500
     assert caught.value.may_pass
@@ -252,7 +252,7 @@ def test_what_may_pass_is_tried_again_and_not_for_ever(tmp_path: Path) -> None:
 @both
 def test_what_cannot_pass_is_asked_once(version: str, tmp_path: Path) -> None:
     denied = recording(version, "403-rbac-cross-tenant")
-    with recorded(denied) as server, pytest.raises(ApiError):
+    with recorded(denied) as server, pytest.raises(ClusterApiError):
         ask(client(tmp_path, server.url, denied.user, pauses=(0, 0)), denied)
 
 
@@ -270,7 +270,7 @@ def test_what_cannot_pass_is_asked_once(version: str, tmp_path: Path) -> None:
     ],
 )
 def test_only_what_time_can_mend_is_tried_again(status: int, message: str, may_pass: bool) -> None:
-    assert ApiError(status, message=message).may_pass is may_pass
+    assert ClusterApiError(status, message=message).may_pass is may_pass
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,10 @@ def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
             def lead(handler: BaseHTTPRequestHandler, status: int = status) -> None:
                 page(handler, status, b"", Location=target)
 
-            with answering(lead) as url, pytest.raises(ApiError, match="not followed") as caught:
+            with (
+                answering(lead) as url,
+                pytest.raises(ClusterApiError, match="not followed") as caught,
+            ):
                 client(tmp_path, url).version()
             assert caught.value.status == status
     assert asked == []
@@ -347,7 +350,7 @@ def test_what_is_no_api_server_is_called_so(tmp_path: Path) -> None:
 def test_an_answer_that_is_too_large_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LARGEST_ANSWER", 1_000)
+    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 1_000)
     with (
         answering(lambda handler: page(handler, 200, b" " * 1_001)) as url,
         pytest.raises(ClusterError, match="too large"),
@@ -363,11 +366,11 @@ def wait(event: threading.Event) -> None:
 def test_a_server_that_does_not_answer_is_waited_for_a_while_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "TIMEOUT", (1.0, 0.1))
+    monkeypatch.setattr(client_module, "TIMEOUT_SECONDS", (1.0, 0.1))
     ended = threading.Event()
     with (
         answering(lambda handler: wait(ended)) as url,
-        pytest.raises(Unreachable, match="no answer in time"),
+        pytest.raises(ClusterUnreachable, match="no answer in time"),
     ):
         try:
             client(tmp_path, url).version()
@@ -378,7 +381,7 @@ def test_a_server_that_does_not_answer_is_waited_for_a_while_only(
 def test_a_closed_port_is_said_without_its_address(tmp_path: Path) -> None:
     with answering(lambda handler: None) as url:
         pass
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(ClusterUnreachable) as caught:
         client(tmp_path, url, pauses=(0, 0)).version()
     assert str(caught.value) == "The cluster does not answer: the connection was refused."
     assert url in caught.value.detail

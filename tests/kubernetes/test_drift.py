@@ -13,7 +13,7 @@ from tenants.clusters import Installation
 from tenants.documents import as_text
 from tenants.kubernetes.bundle.objects import Object, Team, render
 from tenants.kubernetes.sync import drift
-from tenants.kubernetes.sync.client import ApiError, Cause
+from tenants.kubernetes.sync.client import Cause, ClusterApiError
 from tenants.sizes import SIZES
 from tests.support.kubernetes_stage import recording
 
@@ -180,7 +180,7 @@ def test_what_a_cluster_writes_in_its_own_way_is_none(
 def test_a_refused_apply_tells_who(version: str) -> None:
     exchange = recording(version, "409-ssa-conflict")
     [cause] = exchange.answer["details"]["causes"]
-    error = ApiError(409, causes=(Cause(cause["field"], cause["message"], "kubectl-edit"),))
+    error = ClusterApiError(409, causes=(Cause(cause["field"], cause["message"], "kubectl-edit"),))
     live = quota(version)
     live["spec"]["hard"]["pods"] = "500"
     paths = drift.differences(exchange.body, live, PREFIX)
@@ -205,14 +205,14 @@ def test_who_manages_a_field_is_read_from_the_object(version: str) -> None:
 
 
 def test_a_conflict_names_any_field_by_dots() -> None:
-    error = ApiError(409, causes=(Cause(".metadata.labels.a.b/c", "", "kubectl-edit"),))
+    error = ClusterApiError(409, causes=(Cause(".metadata.labels.a.b/c", "", "kubectl-edit"),))
     assert drift.culprits(quota("v1.20.2"), [("metadata", "labels", "a.b/c")], error) == [
         {"field": '.metadata.labels["a.b/c"]', "manager": "kubectl-edit"}
     ]
 
 
 def test_bulkheads_own_other_way_of_writing_is_nobodys_fault() -> None:
-    error = ApiError(409, causes=(Cause(".spec.hard.pods", "", "bulkhead"),))
+    error = ClusterApiError(409, causes=(Cause(".spec.hard.pods", "", "bulkhead"),))
     assert drift.culprits(quota("v1.20.2"), [("spec", "hard", "pods")], error) == [
         {"field": ".spec.hard.pods"}
     ]

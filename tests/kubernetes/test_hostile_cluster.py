@@ -24,7 +24,12 @@ from tenants.clusters import Cluster
 from tenants.isolation.scope import tenant_scope
 from tenants.kubernetes.sync import client as client_module
 from tenants.kubernetes.sync import sync
-from tenants.kubernetes.sync.client import ClusterError, OfficialClient, TooLarge, Unreachable
+from tenants.kubernetes.sync.client import (
+    AnswerTooLarge,
+    ClusterError,
+    ClusterUnreachable,
+    OfficialClient,
+)
 from tenants.kubernetes.sync.sync import Mode, Order, sync_all, sync_tenant
 from tenants.models import AuditEvent, NamespaceState, Tenant
 from tests.support.kubernetes_stage import kubeconfig, set_clusters
@@ -114,11 +119,11 @@ def test_a_list_takes_no_more_memory_or_time_than_it_may(
     page = {"items": [named("x" * 600)], "metadata": {"continue": "more"}}
     with answering(lambda *asked: json.dumps(page).encode()) as url:
         api = client(tmp_path, url)
-        monkeypatch.setattr(client_module, "LARGEST_ANSWER", 1_500)
+        monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 1_500)
         listing = api.list("v1", "Pod")
         assert (len(listing.items), listing.complete) == (3, False)
-        monkeypatch.setattr(client_module, "LARGEST_ANSWER", 1_500_000)
-        monkeypatch.setattr(client_module, "LONGEST_LIST", 20)
+        monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 1_500_000)
+        monkeypatch.setattr(client_module, "MAX_LIST_SECONDS", 20)
         seconds = ticking_clock(monkeypatch)
         assert not api.list("v1", "Pod").complete
         assert next(seconds) < 30
@@ -127,7 +132,7 @@ def test_a_list_takes_no_more_memory_or_time_than_it_may(
 def test_large_objects_are_listed_in_smaller_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LARGEST_ANSWER", 10_000)
+    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 10_000)
     limits: list[int] = []
 
     def says(method: str, path: str, body: Any) -> bytes:
@@ -143,24 +148,24 @@ def test_large_objects_are_listed_in_smaller_pages(
         listing = client(tmp_path, url).list("v1", "Pod")
         assert (len(listing.items), listing.complete) == (9, True)
         assert limits == [250]
-        monkeypatch.setattr(client_module, "LARGEST_ANSWER", 9_000)
+        monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 9_000)
         limits.clear()
         found = client(tmp_path, url).list("v1", "Pod")
     assert limits[:3] == [250, 31, 3]
     assert [item["metadata"]["name"][0] for item in found.items] == list("012345678")
-    monkeypatch.setattr(client_module, "LARGEST_ANSWER", 500)
-    with answering(says) as url, pytest.raises(TooLarge):
+    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 500)
+    with answering(says) as url, pytest.raises(AnswerTooLarge):
         client(tmp_path, url).list("v1", "Pod")
 
 
 def test_an_answer_that_comes_byte_by_byte_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LONGEST_ANSWER", 5)
+    monkeypatch.setattr(client_module, "MAX_ANSWER_SECONDS", 5)
     seconds = ticking_clock(monkeypatch)
     with (
         answering(lambda *asked: repeat(b" ")) as url,
-        pytest.raises(Unreachable, match="no answer in time"),
+        pytest.raises(ClusterUnreachable, match="no answer in time"),
     ):
         client(tmp_path, url).version()
     assert next(seconds) < 10
@@ -314,7 +319,7 @@ def test_a_workload_says_nothing_to_a_terminal_or_the_database(
 def test_what_a_quota_counts_is_kept_up_to_a_bound(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "MOST_ENTRIES", 20)
+    monkeypatch.setattr(sync, "MAX_ENTRIES", 20)
     counted = {f"count/{place}.example.com": "1" for place in range(50)}
     quota = named("bh-objects", spec={"hard": counted}, status={"hard": counted, "used": counted})
     echo = Echo(world.alpha)

@@ -22,7 +22,7 @@ from tenants.clusters import Cluster
 from tenants.identity import directory
 from tenants.isolation.scope import tenant_scope
 from tenants.kubernetes.bundle import objects as bundle
-from tenants.kubernetes.pages.findings import STALE, STATES
+from tenants.kubernetes.pages.findings import STALE_AFTER, STATES
 from tenants.models import NamespaceState, Role, Tenant, User
 from tests.support.answers import body, text_of
 from tests.support.pages import Page
@@ -164,10 +164,10 @@ def test_workloads_that_should_not_run_are_listed(world: World, as_: As) -> None
 
 
 def test_an_old_look_is_pointed_out(world: World, as_: As) -> None:
-    looked(world.alpha, minutes=STALE / timedelta(minutes=1) - 1)
+    looked(world.alpha, minutes=STALE_AFTER / timedelta(minutes=1) - 1)
     assert "Nobody has looked" not in words(read(as_(world.bob)))
     with tenant_scope(world.alpha):
-        NamespaceState.objects.update(checked_at=timezone.now() - STALE)
+        NamespaceState.objects.update(checked_at=timezone.now() - STALE_AFTER)
     assert "Nobody has looked for more than ten minutes" in words(read(as_(world.bob)))
 
 

@@ -25,8 +25,14 @@ from tenants.clusters import Installation
 from tenants.kubernetes import workloads
 from tenants.kubernetes.bundle import objects as bundle
 from tenants.kubernetes.manifests import reader, reports
-from tenants.kubernetes.manifests.check import Finding, OneTenant, check
-from tenants.kubernetes.manifests.reader import FILES, SENT, Reader, TooLarge, Unreadable
+from tenants.kubernetes.manifests.check import ManifestFinding, OneTenant, check
+from tenants.kubernetes.manifests.reader import (
+    FILE_LIMITS,
+    SENT_LIMITS,
+    Reader,
+    TooLarge,
+    Unreadable,
+)
 from tenants.kubernetes.manifests.rules.catalogue import RULES, WARNING
 from tenants.models import Tenant
 from tenants.sizes import SIZES
@@ -59,7 +65,7 @@ from tests.support.people import World
 
 def refusal(text: str | bytes) -> Unreadable:
     """Return why a file cannot be read."""
-    reader = Reader(SENT)
+    reader = Reader(SENT_LIMITS)
     content = text if isinstance(text, bytes) else text.encode()
     with pytest.raises(Unreadable) as raised:
         reader.read("file.yaml", reader.decode("file.yaml", content))
@@ -186,7 +192,7 @@ def test_what_cannot_be_read_is_named_with_its_place(
 
 
 def test_a_mark_of_the_byte_order_is_no_content() -> None:
-    reader = Reader(SENT)
+    reader = Reader(SENT_LIMITS)
     [manifest] = reader.read("f", reader.decode("f", b"\xef\xbb\xbfa: 1"))
     assert manifest.value == {"a": 1}
 
@@ -224,7 +230,7 @@ def test_what_would_cost_too_much_is_refused_at_once(text: str, words: str) -> N
 
 
 def test_files_that_belong_together_have_one_bound() -> None:
-    reader = Reader(replace(SENT, values=10))
+    reader = Reader(replace(SENT_LIMITS, values=10))
     assert reader.read("a", "[1, 2, 3, 4]")
     with pytest.raises(TooLarge):
         reader.read("b", "[1, 2, 3, 4, 5]")
@@ -232,7 +238,7 @@ def test_files_that_belong_together_have_one_bound() -> None:
 
 def test_where_too_much_is_wrong_nobody_says_that_it_was_checked() -> None:
     many = f"{{apiVersion: v1, kind: Pod, spec: {{containers: [{'{},' * 6_000}]}}}}"
-    done = reports.run([("f", many.encode())], SENT, ALPHA)
+    done = reports.run([("f", many.encode())], SENT_LIMITS, ALPHA)
     [problem] = done.unreadable
     assert isinstance(problem, TooLarge)
     assert "more than 10,000 times" in problem.message
@@ -543,7 +549,7 @@ def test_another_tenants_namespace_is_spoken_of_as_nobodys() -> None:
 
 
 def test_findings_come_in_the_order_of_the_files_and_once() -> None:
-    reader = Reader(SENT)
+    reader = Reader(SENT_LIMITS)
     text = yaml.safe_dump_all([pod(hostPID=True, nodeName="a1"), pod(hostIPC=True, nodeName="a1")])
     objects = [*reader.read("z", text), *reader.read("a", text)]
     places = [(one.place.file, one.place.line) for one in check(objects, ALPHA)]
@@ -837,9 +843,9 @@ def test_our_own_bundle_stays_inside_its_tenant_and_no_other(
 # --- how it is written ------------------------------------------------------------------------
 
 
-def report(*files: tuple[str, str], tenant: Tenant | None = None) -> reports.Report:
+def report(*files: tuple[str, str], tenant: Tenant | None = None) -> reports.ManifestReport:
     """Check files."""
-    return reports.run([(name, text.encode()) for name, text in files], FILES, tenant)
+    return reports.run([(name, text.encode()) for name, text in files], FILE_LIMITS, tenant)
 
 
 def test_lines_are_as_compilers_write_them() -> None:
@@ -1175,8 +1181,8 @@ def judged(text: str) -> None:
     """Check a file in both ways; whatever is found has a place that is there."""
     lines = len(reader.lines_of(text))
     for tenant in (None, ALPHA):
-        done = reports.run([("f", text.encode(errors="replace"))], SENT, tenant)
-        said: list[Finding | Unreadable] = [*done.findings, *done.unreadable]
+        done = reports.run([("f", text.encode(errors="replace"))], SENT_LIMITS, tenant)
+        said: list[ManifestFinding | Unreadable] = [*done.findings, *done.unreadable]
         for one in said:
             assert 1 <= one.place.line <= lines
             assert one.place.column >= 1

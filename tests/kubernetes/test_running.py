@@ -101,8 +101,8 @@ def test_a_look_at_what_runs_can_be_kept_and_printed_whatever_it_finds(world: Wo
 
 
 def test_a_look_at_what_runs_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "AUDITED_OBJECTS", 5)
-    monkeypatch.setattr(running, "AUDIT_FINDINGS", 3)
+    monkeypatch.setattr(running, "MAX_AUDITED_OBJECTS", 5)
+    monkeypatch.setattr(running, "MAX_AUDIT_FINDINGS", 3)
     more = {"kind": "", "name": "", "problem": "There is more: not all was looked at."}
     with tenant_scope(world.alpha):
         good = [workload("Pod", "p", "fraud")] * 5
@@ -111,7 +111,7 @@ def test_a_look_at_what_runs_is_bounded(world: World, monkeypatch: pytest.Monkey
         bad = audit_workloads([workload("Pod", "p", "nothing")] * 5)
         assert len(bad) == 4
         assert bad[-1] == more
-        monkeypatch.setattr(running, "AUDITED_MODELS", 2)
+        monkeypatch.setattr(running, "MAX_AUDITED_MODELS", 2)
         several = [workload("Pod", "p", model) for model in ("fraud", "ALPHA own", "fraud")]
         assert audit_workloads(several[:2]) == []
         assert audit_workloads(several) == [more]

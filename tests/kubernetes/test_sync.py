@@ -14,7 +14,7 @@ from tenants.isolation.scope import tenant_scope
 from tenants.kubernetes import names
 from tenants.kubernetes.bundle.objects import Object, render, team_of
 from tenants.kubernetes.sync import sync
-from tenants.kubernetes.sync.client import Answer, ApiError, OfficialClient
+from tenants.kubernetes.sync.client import Answer, ClusterApiError, OfficialClient
 from tenants.kubernetes.sync.sync import sync_tenant
 from tenants.models import AuditEvent, NamespaceState, Role
 from tests.support.kubernetes_stage import LIMITED, NOBODY, VERSIONS, Stage, by_state
@@ -504,7 +504,7 @@ def may_list(api: OfficialClient) -> bool:
     """Tell whether the rights that were given have come into force."""
     try:
         api.list("v1", "Namespace")
-    except ApiError:
+    except ClusterApiError:
         return False
     return True
 
@@ -531,7 +531,7 @@ def test_what_no_server_could_take_is_not_tried_again(stage: Stage) -> None:
     api = OfficialClient(stage.cluster, pauses=(0, 0))
     [deny] = [o for o in wanted(stage) if o["metadata"]["name"] == "bh-default-deny"]
     deny = {**deny, "spec": {"podSelector": {}, "no such field": 1}}
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ClusterApiError) as refused:
         api.apply(deny, force=True)
     assert refused.value.status in (400, 500)
     assert not refused.value.may_pass
@@ -633,7 +633,7 @@ def test_pods_that_are_no_pods_of_the_team_are_found(stage: Stage) -> None:
 
 
 def test_no_list_grows_without_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "MOST_ENTRIES", 5)
+    monkeypatch.setattr(sync, "MAX_ENTRIES", 5)
     state = stage.sync("observe")
     assert len(state.objects_found) == 5
     assert state.warnings == ["13 more were found than are listed."]
@@ -651,11 +651,11 @@ def test_no_list_grows_without_end(stage: Stage, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_namespace_is_as_good_as_its_worst_object(states: list[str], worst: str) -> None:
-    assert sync.Findings(entries=[{"state": one} for one in states]).state == worst
+    assert sync.Observation(entries=[{"state": one} for one in states]).state == worst
 
 
 def test_a_warning_is_kept_once_and_on_one_line() -> None:
-    found = sync.Findings()
+    found = sync.Observation()
     found.warn(["careful\nnow", "careful now", "\x00" + "x" * 5_000])
     assert found.warnings[0] == "careful now"
     assert len(found.warnings) == 2

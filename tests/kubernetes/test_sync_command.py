@@ -70,7 +70,7 @@ def closed(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) 
         url = f"http://127.0.0.1:{port.getsockname()[1]}"
     cluster = Cluster("closed", kubeconfig=kubeconfig(tmp_path, url))
     set_clusters(settings, cluster)
-    monkeypatch.setattr(client, "PAUSES", ())
+    monkeypatch.setattr(client, "RETRY_SECONDS", ())
     return cluster
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tenants.kubernetes.bundle.cluster_wide import CONTROLLER as CONTROLLER_ROLE
 from tenants.kubernetes.bundle.objects import Team, render
-from tenants.kubernetes.sync.client import ApiError, OfficialClient
+from tenants.kubernetes.sync.client import ClusterApiError, OfficialClient
 from tests.live_cluster.cluster import CONTROLLER, LiveCluster, team, wait_for_quota
 from tests.support.bundles import HERE
 
@@ -106,7 +106,7 @@ def binding(namespace: str, role: str) -> dict[str, Any]:
 def test_bulkhead_cannot_give_itself_more(
     role: str, bulkhead: OfficialClient, two_teams: Teams
 ) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ClusterApiError) as refused:
         bulkhead.apply(binding(two_teams[0].namespace, role), force=True)
     assert refused.value.status == 403
 
@@ -228,7 +228,7 @@ def test_a_namespace_goes_with_all_that_is_in_it(
         **found,
         "metadata": {**found["metadata"], "uid": "00000000-0000-0000-0000-000000000000"},
     }
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(ClusterApiError) as refused:
         bulkhead.delete(other)
     assert refused.value.status == 409
     bulkhead.delete(bulkhead.get("v1", "Namespace", gone.namespace).object)

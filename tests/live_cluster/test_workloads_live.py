@@ -68,7 +68,7 @@ def test_a_field_that_is_nested_without_end_stops_no_team(
 def test_objects_that_fill_the_memory_are_not_all_read(
     live: LiveCluster, teams: list[Tenant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LARGEST_ANSWER", 300_000)
+    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 300_000)
     container = {"name": "x", "image": "y", "args": ["z" * 200_000]}
     pods = {"spec": {"restartPolicy": "Never", "containers": [container]}}
     spec = {"suspend": True, "schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": pods}}}

@@ -25,7 +25,7 @@ from pytest_django.fixtures import Settings
 from tenants.clusters import Cluster
 from tenants.identity import directory
 from tenants.kubernetes.bundle.objects import Object
-from tenants.kubernetes.sync.client import ApiError, OfficialClient
+from tenants.kubernetes.sync.client import ClusterApiError, OfficialClient
 from tenants.kubernetes.sync.sync import sync_tenant
 from tenants.models import NamespaceState, Tenant
 from tests.support import ROOT
@@ -222,7 +222,7 @@ class Stage:
         """Tell whether the object is there."""
         try:
             self.get(kind, name)
-        except ApiError as error:
+        except ClusterApiError as error:
             assert error.status == 404
             return False
         return True

@@ -8,7 +8,7 @@ import yaml
 
 from tenants.kubernetes.bundle import objects as bundle
 from tenants.kubernetes.manifests.check import check
-from tenants.kubernetes.manifests.reader import SENT, Manifest, Reader
+from tenants.kubernetes.manifests.reader import SENT_LIMITS, Manifest, Reader
 from tenants.models import Tenant
 
 Object = dict[str, Any]
@@ -23,7 +23,7 @@ LABEL = "bulkhead.dev/tenant"
 
 def read(text: str, file: str = "file.yaml") -> list[Manifest]:
     """Read one file."""
-    return Reader(SENT).read(file, text)
+    return Reader(SENT_LIMITS).read(file, text)
 
 
 def found(text: str, tenant: Tenant | None = ALPHA) -> list[str]:

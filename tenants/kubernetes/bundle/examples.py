@@ -9,8 +9,8 @@ from tenants.kubernetes import names
 from tenants.kubernetes.bundle.objects import Object
 
 #: Where MLflow's client looks for the token and for the name of its workspace.
-MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
-SECONDS = 3600
+CREDENTIALS_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_SECONDS = 3600
 IMAGE = "your-image"
 
 
@@ -31,7 +31,7 @@ def deployment(slug: str, namespace: str, installation: Installation) -> str:
 
 def shell() -> str:
     """Return how a client that cannot read the token by itself gets it."""
-    return f'export MLFLOW_TRACKING_TOKEN="$(cat {MOUNTED}/token)"\n'
+    return f'export MLFLOW_TRACKING_TOKEN="$(cat {CREDENTIALS_PATH}/token)"\n'
 
 
 def _deployment(slug: str, namespace: str, installation: Installation) -> Object:
@@ -65,12 +65,12 @@ def _pod(name: str, installation: Installation) -> dict[str, Any]:
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "identity", "mountPath": MOUNTED, "readOnly": True}],
+        "volumeMounts": [{"name": "identity", "mountPath": CREDENTIALS_PATH, "readOnly": True}],
     }
     token = {
         "path": "token",
         "audience": installation.audience,
-        "expirationSeconds": SECONDS,
+        "expirationSeconds": TOKEN_SECONDS,
     }
     namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
     sources = [{"serviceAccountToken": token}, {"downwardAPI": {"items": [namespace]}}]

@@ -19,14 +19,14 @@ import re
 from tenants.clusters import Installation
 from tenants.kubernetes import names
 from tenants.kubernetes.bundle.objects import Object
-from tenants.kubernetes.workloads import MODEL, TEMPLATES
+from tenants.kubernetes.workloads import MODEL_ANNOTATION, TEMPLATE_PATHS
 
 NAME = f"{names.PREFIX}-models"
 #: Where the listener is found in Bulkhead's namespace unless an address is given.
 SERVICE, PORT = "bulkhead-admission", 8443
 PATH = "/kubernetes/admission"
 #: In seconds; after that the API server takes no for the answer.
-TIMEOUT = 3
+TIMEOUT_SECONDS = 3
 #: The resources of each kind that makes pods, by API group; pods take ephemeral containers later.
 RESOURCES: dict[str, tuple[str, ...]] = {
     "": ("pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"),
@@ -84,7 +84,7 @@ def _webhook(installation: Installation, bundle: str, url: str) -> Object:
         "failurePolicy": "Fail",
         "matchPolicy": "Equivalent",
         "sideEffects": "None",
-        "timeoutSeconds": TIMEOUT,
+        "timeoutSeconds": TIMEOUT_SECONDS,
         "namespaceSelector": {"matchExpressions": [tenants]},
         "objectSelector": {},
         "matchConditions": [{"name": "names-a-model", "expression": names_a_model(installation)}],
@@ -103,8 +103,8 @@ def _webhook(installation: Installation, bundle: str, url: str) -> Object:
 
 def names_a_model(installation: Installation) -> str:
     """Return the CEL that tells whether an object or its pods are annotated with a model."""
-    key = installation.label(MODEL)
-    places = sorted({".".join(("object", *map(str, path))) for path in TEMPLATES.values()})
+    key = installation.label(MODEL_ANNOTATION)
+    places = sorted({".".join(("object", *map(str, path))) for path in TEMPLATE_PATHS.values()})
     return " || ".join(f"({_has_annotation(place, key)})" for place in places)
 
 

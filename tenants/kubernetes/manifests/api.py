@@ -9,15 +9,15 @@ from tenants.api import Call, endpoint, json_response
 from tenants.errors import InvalidRequest
 from tenants.isolation.scope import token_scope
 from tenants.kubernetes.manifests import reports
-from tenants.kubernetes.manifests.reader import SENT, TooLarge
+from tenants.kubernetes.manifests.reader import SENT_LIMITS, TooLarge
 from tenants.models import Tenant
 
 #: What manifests may come as; as JSON they are the text of a field.
-TEXTS = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain"}
-JSON = "application/json"
+YAML_TYPES = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain"}
+JSON_TYPE = "application/json"
 FILE = "manifests"
 #: So many findings are listed.
-MOST = 1_000
+MAX_LISTED_FINDINGS = 1_000
 
 
 class ManifestsTooLarge(InvalidRequest):
@@ -39,13 +39,13 @@ def check_manifests(call: Call) -> HttpResponse:
     The body is YAML or JSON text, or ``{"manifests": "…"}``; ``?format=sarif`` asks for SARIF.
     Nothing of it is kept.
     """
-    write = WAYS.get(call.request.GET.get("format", "json"))
+    write = WRITERS.get(call.request.GET.get("format", "json"))
     if write is None:
-        raise InvalidRequest(f"The formats are {' and '.join(WAYS)}.")
+        raise InvalidRequest(f"The formats are {' and '.join(WRITERS)}.")
     content = _content(call)
     with token_scope(call.credential) as scope:
         tenant = Tenant.objects.get(pk=scope.tenant_id)
-        report = reports.run([(FILE, content)], SENT, tenant)
+        report = reports.run([(FILE, content)], SENT_LIMITS, tenant)
     for problem in report.unreadable:
         place = problem.place
         refusal = ManifestsTooLarge if isinstance(problem, TooLarge) else InvalidRequest
@@ -56,10 +56,12 @@ def check_manifests(call: Call) -> HttpResponse:
 def _content(call: Call) -> bytes:
     """Return the manifests' text; raises InvalidRequest where they come as something else."""
     kind = call.request.content_type
-    if kind in TEXTS:
+    if kind in YAML_TYPES:
         return call.request.body
-    if kind != JSON:
-        raise UnknownMediaType(f"Send the manifests as {' or '.join(sorted({*TEXTS, JSON}))}.")
+    if kind != JSON_TYPE:
+        raise UnknownMediaType(
+            f"Send the manifests as {' or '.join(sorted({*YAML_TYPES, JSON_TYPE}))}."
+        )
     try:
         said = orjson.loads(call.request.body)
     except orjson.JSONDecodeError:
@@ -70,14 +72,14 @@ def _content(call: Call) -> bytes:
     return text.encode()
 
 
-def _as_json(report: reports.Report) -> HttpResponse:
-    return json_response(reports.as_json(report, MOST))
+def _as_json(report: reports.ManifestReport) -> HttpResponse:
+    return json_response(reports.as_json(report, MAX_LISTED_FINDINGS))
 
 
-def _as_sarif(report: reports.Report) -> HttpResponse:
-    answer = json_response(reports.as_sarif(report, MOST))
+def _as_sarif(report: reports.ManifestReport) -> HttpResponse:
+    answer = json_response(reports.as_sarif(report, MAX_LISTED_FINDINGS))
     answer["Content-Type"] = "application/sarif+json"
     return answer
 
 
-WAYS = {"json": _as_json, "sarif": _as_sarif}
+WRITERS = {"json": _as_json, "sarif": _as_sarif}

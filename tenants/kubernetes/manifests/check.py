@@ -13,9 +13,16 @@ from django.conf import settings
 
 from tenants.documents import Path, as_text, get, text_of
 from tenants.kubernetes import workloads
-from tenants.kubernetes.manifests.reader import FILES, NAMES, Manifest, Place, TooLarge, listed
+from tenants.kubernetes.manifests.reader import (
+    FILE_LIMITS,
+    MAX_LISTED_NAMES,
+    FilePosition,
+    Manifest,
+    TooLarge,
+    listed,
+)
 from tenants.kubernetes.manifests.rules import access, kinds, network, pods, references
-from tenants.kubernetes.manifests.rules.catalogue import RULES, Hit, Hits, Rule
+from tenants.kubernetes.manifests.rules.catalogue import RULES, ManifestRule, Violation, Violations
 from tenants.kubernetes.manifests.rules.pods import Specs
 from tenants.kubernetes.workloads import Reference, Verdict, containers_of, templates_of
 from tenants.models import RESERVED_PREFIXES, Tenant
@@ -23,12 +30,12 @@ from tenants.text import shown
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ManifestFinding:
     """What a rule has against an object; ``path`` leads to the place inside the object."""
 
-    rule: Rule
+    rule: ManifestRule
     message: str
-    place: Place
+    place: FilePosition
     path: str = ""
     kind: str = ""
     name: str = ""
@@ -36,8 +43,8 @@ class Finding:
 
 
 def check(
-    manifests: Sequence[Manifest], tenant: Tenant | None = None, most: int = FILES.findings
-) -> list[Finding]:
+    manifests: Sequence[Manifest], tenant: Tenant | None = None, most: int = FILE_LIMITS.findings
+) -> list[ManifestFinding]:
     """Return what is wrong with the objects, in the order of the files.
 
     With a tenant, whose scope must be open, everything must stay in its namespace. Without one the
@@ -47,7 +54,9 @@ def check(
     objects = [manifest for manifest in manifests if manifest.is_object]
     tenancy = DeclaredTenants(objects) if tenant is None else OneTenant(tenant)
     checker = _Checker(tenancy, objects)
-    found: dict[tuple[str, Place, str], Finding] = {}  # what aliases repeat is said once
+    found: dict[
+        tuple[str, FilePosition, str], ManifestFinding
+    ] = {}  # what aliases repeat is said once
     files: dict[str, int] = {}
     for manifest in manifests:
         files.setdefault(manifest.file, len(files))
@@ -64,7 +73,7 @@ def check(
 # --- whose namespaces ----------------------------------------------------------------------
 
 #: Kinds that lie in no namespace: Kubernetes' own, and some that many clusters have.
-CLUSTER_WIDE = frozenset(
+CLUSTER_WIDE_KINDS = frozenset(
     {
         *("Namespace", "Node", "PersistentVolume", "ComponentStatus", "CustomResourceDefinition"),
         *("ClusterRole", "ClusterRoleBinding", "APIService", "PriorityClass", "StorageClass"),
@@ -84,12 +93,12 @@ CLUSTER_WIDE = frozenset(
     }
 )
 #: Namespaces that are the cluster's own, and so no tenant's.
-SYSTEM = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
+SYSTEM_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
 def is_system(namespace: str) -> bool:
     """Tell whether a namespace is the cluster's own."""
-    return namespace in SYSTEM or namespace.startswith(RESERVED_PREFIXES)
+    return namespace in SYSTEM_NAMESPACES or namespace.startswith(RESERVED_PREFIXES)
 
 
 def is_namespace(manifest: Manifest) -> bool:
@@ -103,7 +112,7 @@ class Tenancy(Protocol):
     #: Whether the cluster refuses pods without the tenant's label.
     pods_need_label: bool
 
-    def placed(self, manifest: Manifest) -> Hits:
+    def placed(self, manifest: Manifest) -> Violations:
         """Yield what is wrong with where the object lies."""
 
     def home(self, manifest: Manifest) -> frozenset[str] | None:
@@ -112,7 +121,7 @@ class Tenancy(Protocol):
     def labels(self, manifest: Manifest) -> dict[str, list[str]]:
         """Return what the tenant's labels may be on the object."""
 
-    def models(self, manifest: Manifest) -> Hits:
+    def models(self, manifest: Manifest) -> Violations:
         """Yield what is wrong with the models that the object uses."""
 
 
@@ -132,26 +141,28 @@ class OneTenant:
         self._home = frozenset({tenant.namespace})
         self._verdicts: dict[Reference, Verdict] = {}
 
-    def placed(self, manifest: Manifest) -> Hits:
+    def placed(self, manifest: Manifest) -> Violations:
         """Yield what is wrong with where the object lies."""
         slug, own = self._tenant.slug, self._tenant.namespace
         if is_namespace(manifest):
             if manifest.name != own:
                 words = f"is not the namespace of {slug}, which is {own}"
-                yield Hit("BH107", ("metadata", "name"), words)
+                yield Violation("BH107", ("metadata", "name"), words)
             yield from pods.pod_security(manifest)
-        elif manifest.kind in CLUSTER_WIDE:
+        elif manifest.kind in CLUSTER_WIDE_KINDS:
             if manifest.kind != "ClusterRoleBinding":  # of which more is said
-                yield Hit("BH105", ("kind",), "is the whole cluster's, and lies in no namespace")
+                yield Violation(
+                    "BH105", ("kind",), "is the whole cluster's, and lies in no namespace"
+                )
         elif not manifest.namespace:
             words = f"names no namespace, so it lands in any; write namespace: {own}"
-            yield Hit("BH103", ("metadata",), words)
+            yield Violation("BH103", ("metadata",), words)
         elif manifest.namespace != own:
             words = (
                 f"is placed in namespace {shown(manifest.namespace)}, and the namespace of {slug} "
                 f"is {own}"
             )
-            yield Hit("BH101", ("metadata", "namespace"), words)
+            yield Violation("BH101", ("metadata", "namespace"), words)
 
     def home(self, manifest: Manifest) -> frozenset[str] | None:
         """Return the tenant's namespace."""
@@ -162,18 +173,18 @@ class OneTenant:
         label = settings.KUBERNETES.label
         return {label("tenant"): [self._tenant.slug], label("tenant-id"): [str(self._tenant.pk)]}
 
-    def models(self, manifest: Manifest) -> Hits:
+    def models(self, manifest: Manifest) -> Violations:
         """Yield what the registry says of the models; each is asked for once."""
         for reference in references.models_in(manifest):
             asked = replace(reference, path=())
             if asked not in self._verdicts:
                 if len(self._verdicts) >= self.MODELS:
                     words = f"names more models than the {self.MODELS} that are looked up at once"
-                    yield Hit("BH601", reference.path, words)
+                    yield Violation("BH601", reference.path, words)
                     return
                 self._verdicts[asked] = workloads.verdict_on(asked)
             if (problem := self._verdicts[asked].problem) is not None:
-                yield Hit("BH601", reference.path, f"uses a model it cannot have: {problem}")
+                yield Violation("BH601", reference.path, f"uses a model it cannot have: {problem}")
 
 
 class DeclaredTenants:
@@ -205,31 +216,31 @@ class DeclaredTenants:
             and manifest.get("spec", "scope") == "Cluster"
         }
 
-    def placed(self, manifest: Manifest) -> Hits:
+    def placed(self, manifest: Manifest) -> Violations:
         """Yield what is wrong with where the object lies."""
         namespace = manifest.namespace
         if is_namespace(manifest) and self._is_unlimited(manifest.name):
-            yield Hit("BH111", ("metadata", "name"), "has no ResourceQuota here")
+            yield Violation("BH111", ("metadata", "name"), "has no ResourceQuota here")
         if is_namespace(manifest) or (not namespace and self._is_cluster_wide(manifest)):
             return
         if not namespace:
-            yield Hit("BH103", ("metadata",), "names no namespace, so it lands in any")
+            yield Violation("BH103", ("metadata",), "names no namespace, so it lands in any")
         elif is_system(namespace):
             words = f"is placed in namespace {shown(namespace)}, which is the cluster's own"
-            yield Hit("BH102", ("metadata", "namespace"), f"{words} and belongs to no tenant")
+            yield Violation("BH102", ("metadata", "namespace"), f"{words} and belongs to no tenant")
         elif namespace not in self._owners:
             words = (
                 f"is placed in namespace {shown(namespace)}, which no Namespace object here "
                 f"declares (declared: {self._declared})"
             )
-            yield Hit("BH102", ("metadata", "namespace"), words)
+            yield Violation("BH102", ("metadata", "namespace"), words)
         else:
             yield from self._by_name(manifest)
 
     def _is_unlimited(self, namespace: str) -> bool:
         return namespace in self._owners and namespace not in self._limited
 
-    def _by_name(self, manifest: Manifest) -> Hits:
+    def _by_name(self, manifest: Manifest) -> Violations:
         """Yield that an object has the name of another tenant's, unless its label says no."""
         namespace, name = manifest.namespace, manifest.name[:254]
         starts = (name[: dash.start()] for dash in re.finditer("-", name))
@@ -242,10 +253,10 @@ class DeclaredTenants:
                 f"{shown(named)}; label it {self._label}: {shown(owner)} if it does belong to "
                 f"{shown(namespace)}"
             )
-            yield Hit("BH101", ("metadata", "namespace"), words)
+            yield Violation("BH101", ("metadata", "namespace"), words)
 
     def _is_cluster_wide(self, manifest: Manifest) -> bool:
-        known = manifest.kind in CLUSTER_WIDE
+        known = manifest.kind in CLUSTER_WIDE_KINDS
         return known or (manifest.group, manifest.kind) in self._cluster_wide
 
     def home(self, manifest: Manifest) -> frozenset[str] | None:
@@ -260,7 +271,7 @@ class DeclaredTenants:
         owner = self._owners.get(manifest.namespace)
         return {self._label: [owner, manifest.namespace]} if owner else {}
 
-    def models(self, manifest: Manifest) -> Hits:
+    def models(self, manifest: Manifest) -> Violations:
         """Yield nothing: without a tenant nobody is there to use a model."""
         yield from ()
 
@@ -274,27 +285,29 @@ class _Checker:
     def __init__(self, tenancy: Tenancy, manifests: Sequence[Manifest]) -> None:
         self._tenancy = tenancy
         #: Where the objects are that pods use, by kind and name: places by namespace.
-        self._declared: dict[tuple[str, str], dict[str, Place]] = defaultdict(dict)
+        self._declared: dict[tuple[str, str], dict[str, FilePosition]] = defaultdict(dict)
         #: Where service accounts are bound, by their namespace and name; no more than are said.
-        self._bound: dict[tuple[str, str], dict[str, Place]] = defaultdict(dict)
+        self._bound: dict[tuple[str, str], dict[str, FilePosition]] = defaultdict(dict)
         for manifest in manifests:
-            if manifest.kind in references.USED_KINDS and not manifest.group:
+            if manifest.kind in references.REFERENCED_KINDS and not manifest.group:
                 there = self._declared[manifest.kind, manifest.name]
                 there.setdefault(manifest.namespace, manifest.place())
             for path, account in access.bound_accounts(manifest):
                 bound = self._bound[account]
-                if len(bound) <= NAMES:
+                if len(bound) <= MAX_LISTED_NAMES:
                     bound.setdefault(manifest.namespace, manifest.place(path))
 
-    def findings(self, manifest: Manifest) -> Iterator[Finding]:
+    def findings(self, manifest: Manifest) -> Iterator[ManifestFinding]:
         """Yield what is wrong with one object."""
         subject = "The document"
-        hits = iter([Hit("BH100", (), "is no Kubernetes object: it has no apiVersion and kind")])
+        hits = iter(
+            [Violation("BH100", (), "is no Kubernetes object: it has no apiVersion and kind")]
+        )
         if manifest.is_object:
             subject = f"{shown(manifest.kind)} {shown(manifest.name) or 'without a name'}"
             hits = self._hits(manifest)
         for hit in hits:
-            yield Finding(
+            yield ManifestFinding(
                 RULES[hit.rule],
                 f"{subject} {hit.words}.",
                 manifest.place(hit.path),
@@ -304,9 +317,11 @@ class _Checker:
                 shown(manifest.namespace),
             )
 
-    def _hits(self, manifest: Manifest) -> Hits:
+    def _hits(self, manifest: Manifest) -> Violations:
         if manifest.group == "kustomize.config.k8s.io":
-            yield Hit("BH110", ("kind",), "changes what other files say, and is not followed here")
+            yield Violation(
+                "BH110", ("kind",), "changes what other files say, and is not followed here"
+            )
             return
         yield from self._tenancy.placed(manifest)
         yield from self._labels(manifest)
@@ -324,7 +339,7 @@ class _Checker:
             yield from self._uses(manifest, home, specs)
         yield from self._tenancy.models(manifest)
 
-    def _labels(self, manifest: Manifest) -> Hits:
+    def _labels(self, manifest: Manifest) -> Violations:
         """Yield labels that say another tenant, on the object and on its pods."""
         wanted = self._tenancy.labels(manifest)
         places = dict.fromkeys(
@@ -340,19 +355,21 @@ class _Checker:
                 if said is not None and said not in values:
                     words = f"carries the label {label}: {shown(said)}, and its namespace's is "
                     where = (*path, "metadata", "labels", label)
-                    yield Hit("BH104", where, f"{words}{shown(values[0])}")
+                    yield Violation("BH104", where, f"{words}{shown(values[0])}")
         if self._tenancy.pods_need_label:
             yield from self._unlabelled(manifest)
 
-    def _unlabelled(self, manifest: Manifest) -> Hits:
+    def _unlabelled(self, manifest: Manifest) -> Violations:
         label = settings.KUBERNETES.label("tenant")
         for path, template in templates_of(manifest.value):
             if get(template, "metadata", "labels", label) is None:
                 what = "makes pods without" if path else "is without"
                 wanted = self._tenancy.labels(manifest)[label][0]
-                yield Hit("BH109", (*path, "metadata"), f"{what} the label {label}: {wanted}")
+                yield Violation("BH109", (*path, "metadata"), f"{what} the label {label}: {wanted}")
 
-    def _pod(self, manifest: Manifest, home: frozenset[str] | None, path: Path, spec: Any) -> Hits:
+    def _pod(
+        self, manifest: Manifest, home: frozenset[str] | None, path: Path, spec: Any
+    ) -> Violations:
         yield from pods.node(spec, path)
         yield from pods.volumes(spec, path)
         yield from pods.tolerations(spec, path, self._tenancy.labels(manifest))
@@ -364,7 +381,7 @@ class _Checker:
             if home is not None:
                 yield from network.addresses(place, container, home)
 
-    def _subjects(self, manifest: Manifest, home: frozenset[str]) -> Hits:
+    def _subjects(self, manifest: Manifest, home: frozenset[str]) -> Violations:
         """Yield subjects of a RoleBinding that are not the tenant's."""
         teams = self._tenancy.labels(manifest).get(settings.KUBERNETES.label("tenant"), [])
         for path, subject in access.subjects_of(manifest):
@@ -373,7 +390,7 @@ class _Checker:
                 if account[0] not in home:
                     words = f"binds service account {shown(account[1])} of namespace "
                     words += f"{shown(account[0])}{self._bound_elsewhere(account, manifest)}"
-                    yield Hit("BH201", (*path, "name"), words)
+                    yield Violation("BH201", (*path, "name"), words)
             elif get(subject, "kind") in ("Group", "User"):
                 yield from access.group(text_of(get(subject, "name")), (*path, "name"), home, teams)
 
@@ -384,11 +401,11 @@ class _Checker:
         ]
         return f", which is bound in namespace {' and '.join(others)} too" if others else ""
 
-    def _uses(self, manifest: Manifest, home: frozenset[str], specs: Specs) -> Hits:
+    def _uses(self, manifest: Manifest, home: frozenset[str], specs: Specs) -> Violations:
         """Yield what the object uses and only another tenant's namespace has here."""
         for kind, name, path in references.used(manifest, specs):
             there = self._declared.get((kind, name), {})
             if there and not any(namespace in there for namespace in home):
                 namespace, place = next(iter(there.items()))
                 words = f"uses {kind} {shown(name)}, which is declared here only in namespace "
-                yield Hit("BH302", path, f"{words}{shown(namespace) or 'none'} ({place})")
+                yield Violation("BH302", path, f"{words}{shown(namespace) or 'none'} ({place})")

@@ -18,15 +18,15 @@ from tenants.text import shown
 from tenants.yaml_loader import LOADER
 
 #: How many levels a document may have; a pod has some ten.
-DEPTH = 100
+MAX_DEPTH = 100
 #: A text counts as one value more for each so many characters: aliases repeat long ones too.
-LONG = 8
+CHARS_PER_VALUE = 8
 #: Where YAML begins a new line.
-BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class FilePosition:
     """A place in a file; lines and columns count from 1."""
 
     file: str
@@ -40,7 +40,7 @@ class Place:
 class Unreadable(Exception):
     """A file cannot be read as manifests; the message says why, ``place`` where."""
 
-    def __init__(self, message: str, place: Place) -> None:
+    def __init__(self, message: str, place: FilePosition) -> None:
         super().__init__(message)
         self.message = message
         self.place = place
@@ -64,8 +64,8 @@ class Limits:
 
 
 #: For whoever sends manifests to a server, and for who has them on a disk of their own.
-SENT = Limits(size=1024 * 1024, values=400_000, objects=5_000, findings=10_000)
-FILES = Limits(size=64 * 1024 * 1024, values=20_000_000, objects=200_000, findings=1_000_000)
+SENT_LIMITS = Limits(size=1024 * 1024, values=400_000, objects=5_000, findings=10_000)
+FILE_LIMITS = Limits(size=64 * 1024 * 1024, values=20_000_000, objects=200_000, findings=1_000_000)
 
 #: A line and a column.
 Position = tuple[int, int]
@@ -130,7 +130,7 @@ class Manifest:
         """Return the value at a path; None where there is none."""
         return get(self.value, *path)
 
-    def place(self, path: Path = ()) -> Place:
+    def place(self, path: Path = ()) -> FilePosition:
         """Return where the value at ``path`` stands, or else what is nearest around it."""
         value, position = self.value, self.position
         for key in path:
@@ -138,7 +138,7 @@ class Manifest:
                 value, position = value[key], value.places[key]
             except (AttributeError, LookupError, TypeError):
                 break
-        return Place(self.file, *position)
+        return FilePosition(self.file, *position)
 
 
 class Reader:
@@ -182,7 +182,7 @@ class Reader:
             raise TooLarge(
                 f"There are more than {self._limits.values:,} values, those that aliases repeat "
                 "among them; check the files in parts.",
-                Place(file, *position),
+                FilePosition(file, *position),
             )
 
     def _objects_of(self, manifest: Manifest) -> Iterator[Manifest]:
@@ -238,7 +238,7 @@ INTEGER = re.compile(r"([-+]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9]
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 NUMERIC = frozenset("+-.0123456789")
 #: Numbers are shorter; Python takes its time for the digits of very long ones.
-DIGITS = 40
+MAX_NUMBER_CHARS = 40
 
 STANDARD = "tag:yaml.org,2002:"
 #: What a value with one of the tags that are obeyed must be.
@@ -254,7 +254,7 @@ def resolve(text: str) -> Any:
     """Return what a text without quotes stands for."""
     if text in WORDS:
         return WORDS[text]
-    if text[0] not in NUMERIC or len(text) > DIGITS:
+    if text[0] not in NUMERIC or len(text) > MAX_NUMBER_CHARS:
         return text
     plain = text.replace("_", "")
     if whole := INTEGER.fullmatch(plain):
@@ -328,7 +328,7 @@ class _Documents:
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         position = _position(event)
-        text, size = event.value, 1 + len(event.value) // LONG
+        text, size = event.value, 1 + len(event.value) // CHARS_PER_VALUE
         self._spend(size, self._file, position)
         plain = event.implicit[0] and not event.tag
         value = resolve(text) if plain else text
@@ -376,8 +376,8 @@ class _Documents:
         self._add(*found, position)
 
     def _check_depth(self, height: int, position: Position) -> None:
-        if len(self._open) + height > DEPTH:
-            raise TooLarge(f"This is nested more than {DEPTH} levels deep.", self._at(position))
+        if len(self._open) + height > MAX_DEPTH:
+            raise TooLarge(f"This is nested more than {MAX_DEPTH} levels deep.", self._at(position))
 
     def _is_key(self) -> bool:
         top = self._open[-1] if self._open else None
@@ -444,8 +444,8 @@ class _Documents:
         top.value.places.update(brought.places)
         top.merged = frozenset(brought)
 
-    def _at(self, position: Position) -> Place:
-        return Place(self._file, *position)
+    def _at(self, position: Position) -> FilePosition:
+        return FilePosition(self._file, *position)
 
     def _refusal(self, message: str, position: Position) -> Unreadable:
         return Unreadable(message, self._at(position))
@@ -486,38 +486,40 @@ def _words(error: Any, text: str) -> str:
     return f"This is not valid YAML: {problem or 'it could not be read'}.{template}"
 
 
-def _place(file: str, text: str, error: yaml.MarkedYAMLError) -> Place:
+def _place(file: str, text: str, error: yaml.MarkedYAMLError) -> FilePosition:
     """Return where an error is; what is missing at the end, at the end and not in a line more."""
     mark, end = error.problem_mark or error.context_mark, _end_of(file, text)
-    return end if mark is None else min(Place(file, mark.line + 1, mark.column + 1), end)
+    return end if mark is None else min(FilePosition(file, mark.line + 1, mark.column + 1), end)
 
 
-def _of_character(file: str, text: str, error: yaml.reader.ReaderError) -> Place:
+def _of_character(file: str, text: str, error: yaml.reader.ReaderError) -> FilePosition:
     """Return where the character is that cannot be read; the reader in C counts bytes."""
     before = text.encode()[: error.position].decode(errors="ignore")
     return _end_of(file, before)
 
 
-def _end_of(file: str, text: str) -> Place:
-    lines = BREAK.split(text)
-    return Place(file, len(lines), len(lines[-1]) + 1)
+def _end_of(file: str, text: str) -> FilePosition:
+    lines = LINE_BREAK.split(text)
+    return FilePosition(file, len(lines), len(lines[-1]) + 1)
 
 
-def _at(file: str) -> Place:
-    return Place(file, 1, 1)
+def _at(file: str) -> FilePosition:
+    return FilePosition(file, 1, 1)
 
 
 #: So many names are listed in a message.
-NAMES = 5
+MAX_LISTED_NAMES = 5
 
 
 def listed(found: Iterable[str]) -> str:
     """Return the first names in their order, and how many more there are."""
     ordered = sorted(found)
-    more = f" and {len(ordered) - NAMES:,} more" if len(ordered) > NAMES else ""
-    return f"{', '.join(map(shown, ordered[:NAMES]))}{more}" or "none"
+    more = (
+        f" and {len(ordered) - MAX_LISTED_NAMES:,} more" if len(ordered) > MAX_LISTED_NAMES else ""
+    )
+    return f"{', '.join(map(shown, ordered[:MAX_LISTED_NAMES]))}{more}" or "none"
 
 
 def lines_of(text: str) -> list[str]:
     """Return a file's lines as its places count them."""
-    return BREAK.split(text)
+    return LINE_BREAK.split(text)

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from tenants.kubernetes.manifests.check import Finding, check
+from tenants.kubernetes.manifests.check import ManifestFinding, check
 from tenants.kubernetes.manifests.reader import (
+    FilePosition,
     Limits,
     Manifest,
-    Place,
     Reader,
     TooLarge,
     Unreadable,
 )
-from tenants.kubernetes.manifests.rules.catalogue import ERROR, RULES, WARNING, Rule
+from tenants.kubernetes.manifests.rules.catalogue import ERROR, RULES, WARNING, ManifestRule
 from tenants.models import Tenant
 from tenants.text import printable
 
@@ -28,10 +28,10 @@ SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ManifestReport:
     """What a run found; ``unreadable`` are the files that could not be read, and why."""
 
-    findings: list[Finding]
+    findings: list[ManifestFinding]
     unreadable: list[Unreadable] = field(default_factory=list)
     objects: int = 0
     tenant: Tenant | None = None
@@ -65,7 +65,7 @@ def run(
     limits: Limits,
     tenant: Tenant | None = None,
     missing: Iterable[Unreadable] = (),
-) -> Report:
+) -> ManifestReport:
     """Check files, given by name and content, as one set; raises nothing for what is in them.
 
     A file that cannot be read is reported, and the others are checked; ``missing`` are such that
@@ -77,18 +77,18 @@ def run(
             manifests += reader.read(name, reader.decode(name, content))
         except Unreadable as problem:
             unreadable.append(problem)
-    findings: list[Finding] = []
+    findings: list[ManifestFinding] = []
     try:
         findings = check(manifests, tenant, limits.findings)
     except TooLarge as problem:
         unreadable.append(problem)
-    return Report(findings, unreadable, len(manifests), tenant)
+    return ManifestReport(findings, unreadable, len(manifests), tenant)
 
 
 # --- as text -------------------------------------------------------------------------------
 
 
-def as_lines(report: Report) -> Iterator[str]:
+def as_lines(report: ManifestReport) -> Iterator[str]:
     """Yield a line for each finding, ``file:line:column: error BH101 message``, and the summary."""
     for problem in report.unreadable:
         yield f"{_printed(problem.place)}: error {problem.message}"
@@ -98,14 +98,14 @@ def as_lines(report: Report) -> Iterator[str]:
     yield f"{report.summary}."
 
 
-def _printed(place: Place) -> str:
+def _printed(place: FilePosition) -> str:
     return f"{printable(place.file)}:{place.line}:{place.column}"
 
 
 # --- as JSON -------------------------------------------------------------------------------
 
 
-def as_json(report: Report, most: int | None = None) -> dict[str, Any]:
+def as_json(report: ManifestReport, most: int | None = None) -> dict[str, Any]:
     """Return the report as JSON has it.
 
     ``clean`` is true if there is no error and each file could be read. ``objects``, ``errors`` and
@@ -133,7 +133,7 @@ def as_json(report: Report, most: int | None = None) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: ManifestFinding) -> dict[str, Any]:
     return {
         "rule": finding.rule.id,
         "name": finding.rule.name,
@@ -150,14 +150,14 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _place(place: Place) -> dict[str, Any]:
+def _place(place: FilePosition) -> dict[str, Any]:
     return {"file": place.file, "line": place.line, "column": place.column}
 
 
 # --- as SARIF ------------------------------------------------------------------------------
 
 
-def as_sarif(report: Report, most: int | None = None) -> dict[str, Any]:
+def as_sarif(report: ManifestReport, most: int | None = None) -> dict[str, Any]:
     """Return the report as SARIF 2.1.0: one run, all rules, a result for each finding.
 
     A file that could not be read is a notification of a run that was not successful.
@@ -201,7 +201,7 @@ def as_sarif(report: Report, most: int | None = None) -> dict[str, Any]:
     }
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def _rule(rule: ManifestRule) -> dict[str, Any]:
     return {
         "id": rule.id,
         "name": "".join(word.title() for word in rule.name.split("-")),
@@ -212,7 +212,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _location(place: Place) -> dict[str, Any]:
+def _location(place: FilePosition) -> dict[str, Any]:
     region = {"startLine": place.line, "startColumn": place.column}
     scheme = "file://" if place.file.startswith("/") else ""
     artifact = {"uri": f"{scheme}{quote(place.file)}"}

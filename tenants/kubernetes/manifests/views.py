@@ -13,8 +13,14 @@ from django.shortcuts import render
 from tenants.access import member
 from tenants.context import acting_team
 from tenants.kubernetes.manifests import reports
-from tenants.kubernetes.manifests.check import Finding
-from tenants.kubernetes.manifests.reader import SENT, Place, TooLarge, Unreadable, lines_of
+from tenants.kubernetes.manifests.check import ManifestFinding
+from tenants.kubernetes.manifests.reader import (
+    SENT_LIMITS,
+    FilePosition,
+    TooLarge,
+    Unreadable,
+    lines_of,
+)
 from tenants.kubernetes.manifests.rules.catalogue import ERROR, WARNING
 from tenants.models import Tenant
 from tenants.requests import require_get_or_post
@@ -24,7 +30,7 @@ from tenants.text import shown
 #: What is pasted is called so in findings.
 PASTED = "pasted text"
 #: So many findings are shown.
-MOST = 200
+MAX_SHOWN_FINDINGS = 200
 
 #: Two faults of the usual kind: the wrong namespace, and the node's network.
 EXAMPLE = """\
@@ -59,13 +65,13 @@ class CheckForm(forms.Form):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownProblem:
     """A finding or a problem, and the line that it is about."""
 
-    place: Place
+    place: FilePosition
     message: str
     line: str
-    finding: Finding | None = None
+    finding: ManifestFinding | None = None
 
     @property
     def is_pasted(self) -> bool:
@@ -86,7 +92,7 @@ def check_manifests(request: HttpRequest, tenant: str) -> HttpResponse:
         context = _example(team) | {"error": "Paste a manifest or choose a file."}
         status = HTTPStatus.UNPROCESSABLE_ENTITY
     else:
-        report = reports.run(files.items(), SENT, team)
+        report = reports.run(files.items(), SENT_LIMITS, team)
         context = _page(team, report, files) | {"form": CheckForm(initial={"manifests": text})}
         status = _status(report)
     return render(request, "tenants/check_manifests.html", context, status=status)
@@ -103,7 +109,7 @@ def _sent(text: str, uploads: list["UploadedFile[Any]"]) -> dict[str, bytes]:
     return files
 
 
-def _status(report: reports.Report) -> HTTPStatus:
+def _status(report: reports.ManifestReport) -> HTTPStatus:
     if any(isinstance(problem, TooLarge) for problem in report.unreadable):
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return HTTPStatus.UNPROCESSABLE_ENTITY if report.unreadable else HTTPStatus.OK
@@ -113,25 +119,25 @@ def _example(team: Tenant) -> dict[str, Any]:
     """Return what the page shows before anything was sent: an example, really checked."""
     text = EXAMPLE.format(label=settings.KUBERNETES.label("tenant"), slug=team.slug)
     files = {"example": text.encode()}
-    report = reports.run(files.items(), SENT, team)
+    report = reports.run(files.items(), SENT_LIMITS, team)
     return _page(team, report, files) | {"form": CheckForm(), "example": text}
 
 
-def _page(team: Tenant, report: reports.Report, files: dict[str, bytes]) -> dict[str, Any]:
+def _page(team: Tenant, report: reports.ManifestReport, files: dict[str, bytes]) -> dict[str, Any]:
     """Return what the page says of a report."""
     lines = {name: lines_of(content.decode(errors="replace")) for name, content in files.items()}
 
-    def line(place: Place) -> str:
+    def line(place: FilePosition) -> str:
         of_file = lines[place.file]
         return shown(of_file[place.line - 1].strip()) if place.line <= len(of_file) else ""
 
-    def problem(one: Unreadable) -> Shown:
-        return Shown(one.place, one.message, line(one.place))
+    def problem(one: Unreadable) -> ShownProblem:
+        return ShownProblem(one.place, one.message, line(one.place))
 
-    def finding(one: Finding) -> Shown:
-        return Shown(one.place, one.message, line(one.place), one)
+    def finding(one: ManifestFinding) -> ShownProblem:
+        return ShownProblem(one.place, one.message, line(one.place), one)
 
-    listed = report.findings[:MOST]
+    listed = report.findings[:MAX_SHOWN_FINDINGS]
     return {
         "team": team,
         "report": report,

@@ -15,7 +15,7 @@ from tenants.kubernetes.quantities import parse, write
 from tenants.models import NamespaceState
 
 #: What was looked at longer ago than this may no longer be so.
-STALE = timedelta(minutes=10)
+STALE_AFTER = timedelta(minutes=10)
 
 #: How each state of an object reads and its chip looks, the gravest first. What others have put
 #: beside ours comes first: it can open what is closed although all of ours is as it should be.
@@ -31,7 +31,7 @@ STATES: dict[str, tuple[str, str]] = {
     "created": ("created", "info"),
     "in_sync": ("in sync", "ok"),
 }
-FINE = frozenset({"in_sync", "created", "corrected", "pruned"})
+FINE_STATES = frozenset({"in_sync", "created", "corrected", "pruned"})
 GRAVITY = {state: place for place, state in enumerate(STATES)}
 
 #: The chip of a namespace's state.
@@ -70,13 +70,13 @@ RESOURCES: dict[str, tuple[str, str, Fraction]] = {
     "count/deployments.apps": ("Deployments", "", Fraction(1)),
     "count/replicasets.apps": ("ReplicaSets", "", Fraction(1)),
 }
-NONE = "none"
+NO_AMOUNT = "none"
 #: From this share of a limit on, its bar warns.
-NEARLY = Fraction(9, 10)
+WARN_SHARE = Fraction(9, 10)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FoundObject:
     """An object that a look found, or did not find."""
 
     kind: str
@@ -99,7 +99,7 @@ class Finding:
     @property
     def is_fine(self) -> bool:
         """Whether nobody needs to do anything about it."""
-        return self.state in FINE
+        return self.state in FINE_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Limit:
     @property
     def look(self) -> str:
         """The bar's colour class."""
-        if self.share is None or self.share < NEARLY:
+        if self.share is None or self.share < WARN_SHARE:
             return ""
         return "full" if self.share >= 1 else "nearly"
 
@@ -134,7 +134,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClusterView:
     """What the team reads of one cluster."""
 
     state: NamespaceState
@@ -144,8 +144,8 @@ class Look:
     picture: Picture
     #: Whether the namespace was looked into; without that there is only what should be.
     is_known: bool
-    wrong: list[Finding] = field(default_factory=list)
-    fine: list[Finding] = field(default_factory=list)
+    wrong: list[FoundObject] = field(default_factory=list)
+    fine: list[FoundObject] = field(default_factory=list)
 
     @property
     def chip(self) -> str:
@@ -180,7 +180,7 @@ class Look:
 
 def look_at(
     state: NamespaceState, team: Team, objects: Iterable[Object], here: Installation
-) -> Look:
+) -> ClusterView:
     """Return what a state says, beside the bundle's ``objects`` that should be there."""
     objects = list(objects)
     found = findings_of(state)
@@ -189,7 +189,7 @@ def look_at(
         for finding in found
     )
     limits, forbidden = limits_of(objects, state.quota)
-    return Look(
+    return ClusterView(
         state=state,
         limits=limits,
         forbidden=forbidden,
@@ -202,13 +202,13 @@ def look_at(
 
 def is_stale(state: NamespaceState) -> bool:
     """Tell whether the look was so long ago that what it found may no longer be so."""
-    return timezone.now() - state.checked_at > STALE
+    return timezone.now() - state.checked_at > STALE_AFTER
 
 
-def findings_of(state: NamespaceState) -> list[Finding]:
+def findings_of(state: NamespaceState) -> list[FoundObject]:
     """Return what was found, the gravest first."""
     found = [
-        Finding(
+        FoundObject(
             kind=str(entry.get("kind", "")),
             name=str(entry.get("name", "")),
             state=str(entry.get("state", "")),
@@ -240,7 +240,7 @@ def limits_of(
         _limit(resource, wanted.get(resource, ""), there.get(resource, {}))
         for resource in dict.fromkeys([*wanted, *there])
     ]
-    shown = [limit for limit in limits if limit.text != NONE or limit.wanted]
+    shown = [limit for limit in limits if limit.text != NO_AMOUNT or limit.wanted]
     hidden = [limit.label for limit in limits if limit not in shown]
     return shown, [name if name[:2].isupper() else name[:1].lower() + name[1:] for name in hidden]
 
@@ -264,20 +264,20 @@ def _limit(resource: str, wanted: str, there: Mapping[str, str]) -> Limit:
 
 def _amount(number: Fraction, unit: str) -> str:
     if not number:
-        return NONE
+        return NO_AMOUNT
     return f"{write(number)} {'core' if unit == 'cores' and number == 1 else unit}".strip()
 
 
 # --- who is what in the cluster ------------------------------------------------------------
 
 #: What each role may do in the cluster.
-MAY = {
+ROLE_DESCRIPTIONS = {
     "viewer": "See what runs, its settings and its logs, but no secrets",
     "editor": "Run deployments and jobs, and change their settings and volumes",
     "admin": "What an editor may, and read and write secrets",
 }
 #: What each service account is for.
-ACCOUNTS = {
+ACCOUNT_DESCRIPTIONS = {
     names.DEFAULT: "Pods that name no account",
     names.MODEL_SERVER: "Pods that serve models; the gateway reaches these",
     names.MODEL_TRAINER: "Jobs that train models",
@@ -305,7 +305,7 @@ def roles_of(team: Team, objects: Iterable[Object]) -> list[Bound]:
         bound.append(
             Bound(
                 role,
-                MAY[role],
+                ROLE_DESCRIPTIONS[role],
                 subjects[0]["kind"] if subjects else "",
                 [subject["name"] for subject in subjects],
                 [name for name, held in team.members if held in here],
@@ -317,7 +317,7 @@ def roles_of(team: Team, objects: Iterable[Object]) -> list[Bound]:
 def accounts_of(objects: Iterable[Object]) -> dict[str, str]:
     """Return the service accounts with what each is for."""
     found = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "ServiceAccount"]
-    return {name: ACCOUNTS.get(name, "") for name in found}
+    return {name: ACCOUNT_DESCRIPTIONS.get(name, "") for name in found}
 
 
 def defaults_of(objects: Iterable[Object]) -> list[dict[str, str]]:

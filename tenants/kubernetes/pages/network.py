@@ -97,7 +97,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _Allowance:
     """One end of a connection that a policy lets through, seen from the pods that it selects."""
 
     pods: str
@@ -158,7 +158,7 @@ def _read(
     peers_key: str,
     namespace: str,
     here: Installation,
-) -> tuple[bool, list[_Rule]]:
+) -> tuple[bool, list[_Allowance]]:
     """Return whether all pods are closed in a direction, and what the policies let through."""
     closed, rules = False, []
     for name, spec in policies.items():
@@ -173,23 +173,23 @@ def _read(
             # A rule that names nobody means everybody.
             for peer in rule.get(peers_key) or [None]:
                 label, inside, is_open = _peer(peer, namespace, here)
-                rules.append(_Rule(pods, label, ports, name, inside=inside, open=is_open))
+                rules.append(_Allowance(pods, label, ports, name, inside=inside, open=is_open))
     if not closed:
         # The pods that no policy selects are free, and nothing says which those are.
-        rules.append(_Rule(ALL_PODS, ANYBODY, "", "", open=True))
+        rules.append(_Allowance(ALL_PODS, ANYBODY, "", "", open=True))
     return closed, rules
 
 
-def _flow(way: str, rule: _Rule) -> Flow:
+def _flow(way: str, rule: _Allowance) -> Flow:
     policies = (rule.policy,) if rule.policy else ()
     return Flow(way, rule.pods, rule.peer, rule.ports, policies, open=rule.open)
 
 
 def _inside(
-    rules_in: list[_Rule], rules_out: list[_Rule], closed_in: bool, closed_out: bool
+    rules_in: list[_Allowance], rules_out: list[_Allowance], closed_in: bool, closed_out: bool
 ) -> list[Flow]:
     """Return who may talk to whom inside: one side must let it out and the other let it in."""
-    free = _Rule(ALL_PODS, ALL_PODS, "", "", inside=True)
+    free = _Allowance(ALL_PODS, ALL_PODS, "", "", inside=True)
     ins = [rule for rule in rules_in if rule.inside] if closed_in else [free]
     outs = [rule for rule in rules_out if rule.inside] if closed_out else [free]
     return list(
@@ -269,7 +269,7 @@ def _peer(peer: Object | None, namespace: str, here: Installation) -> tuple[str,
 BOX, STEP, TOP = 46, 60, 1
 PODS_TOP, PODS_STEP = 54, 44
 #: The most doubts that are drawn; all of them stand in the text.
-MOST_DOUBTS = 3
+MAX_DRAWN_DOUBTS = 3
 
 
 def sentence(picture: Picture) -> str:
@@ -308,8 +308,8 @@ def _peers(picture: Picture, *ways: str) -> list[_Peer]:
     ]
     if "in" in ways:
         adding = [doubt for doubt in picture.doubts if doubt.adds]
-        peers += [_Peer(d.kind, d.name, "doubt", "in") for d in adding[:MOST_DOUBTS]]
-        if more := len(adding) - MOST_DOUBTS:
+        peers += [_Peer(d.kind, d.name, "doubt", "in") for d in adding[:MAX_DRAWN_DOUBTS]]
+        if more := len(adding) - MAX_DRAWN_DOUBTS:
             peers += [_Peer("More such policies", f"{more}", "doubt", "in")] if more > 0 else []
     denied = [way for way in ways if picture.denies(way)]
     if denied:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from tenants.isolation.scope import tenant_scope
 from tenants.kubernetes.pages import findings
-from tenants.kubernetes.pages.findings import RESOURCES, STALE, Limit
+from tenants.kubernetes.pages.findings import RESOURCES, STALE_AFTER, Limit
 from tenants.models import NamespaceState, Tenant
 
 #: The state of a tenant of which nobody has looked at a cluster.
@@ -66,7 +66,7 @@ def _standing(tenant: Tenant) -> Standing:
     with tenant_scope(tenant):
         states = list(NamespaceState.objects.values_list("state", "checked_at"))
     found = {state for state, _ in states} or {UNSEEN}
-    oldest = timezone.now() - STALE
+    oldest = timezone.now() - STALE_AFTER
     return Standing(
         tenant,
         state=next(state for state in GRAVEST_FIRST if state in found),

@@ -24,17 +24,17 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 
 #: Seconds: to connect, and until the next bytes of an answer come.
-TIMEOUT = (5.0, 30.0)
+TIMEOUT_SECONDS = (5.0, 30.0)
 #: Seconds before a call that may work later is made again.
-PAUSES = (0.5, 1.0, 2.0)
+RETRY_SECONDS = (0.5, 1.0, 2.0)
 #: The longest that a server may ask to wait.
-LONGEST_PAUSE = 10.0
+MAX_RETRY_SECONDS = 10.0
 #: Seconds for one answer and for a whole list, however slowly they come.
-LONGEST_ANSWER, LONGEST_LIST = 120.0, 300.0
+MAX_ANSWER_SECONDS, MAX_LIST_SECONDS = 120.0, 300.0
 #: Bytes of an answer, and of a whole list; a page of 250 pods has about five million.
-LARGEST_ANSWER = 64 * 1024 * 1024
-CHUNK = 1024 * 1024
-PAGE = 250
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+PAGE_OBJECTS = 250
 
 #: Where objects are found: apiVersion and kind to the name in addresses, and whether in namespaces.
 RESOURCES = {
@@ -58,12 +58,12 @@ RESOURCES = {
 }
 
 #: Errors of the server's own, by their status, that no second attempt would mend.
-PERMANENT = (
+PERMANENT_ERRORS = (
     "failed to create typed patch object",
     "unable to convert",
     "unsupported role reference kind",
 )
-NO_ANSWER = "What answers there is no API server of Kubernetes."
+NOT_KUBERNETES = "What answers there is no API server of Kubernetes."
 CONFLICT_WITH = re.compile(r'conflict with ("(?:[^"\\]|\\.)*")')
 WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
@@ -84,11 +84,11 @@ class NoAccess(ClusterError):
     """How to reach the cluster is not configured, or wrongly."""
 
 
-class TooLarge(ClusterError):
+class AnswerTooLarge(ClusterError):
     """An answer has more bytes than are read."""
 
 
-class Unreachable(ClusterError):
+class ClusterUnreachable(ClusterError):
     """No answer came, also not after several attempts."""
 
 
@@ -102,7 +102,7 @@ class Cause:
     reason: str = ""
 
 
-class ApiError(ClusterError):
+class ClusterApiError(ClusterError):
     """The API server refused; ``reason`` is Kubernetes' own word, such as Conflict."""
 
     def __init__(
@@ -123,7 +123,7 @@ class ApiError(ClusterError):
     def may_pass(self) -> bool:
         """Whether the same call could succeed later."""
         if self.status >= 500:
-            return not any(text in self.message for text in PERMANENT)
+            return not any(text in self.message for text in PERMANENT_ERRORS)
         return self.status == 429
 
     @property
@@ -151,7 +151,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ObjectListing:
     """Objects of a kind; ``complete`` tells whether these are all."""
 
     items: tuple[Object, ...]
@@ -167,7 +167,9 @@ class ClusterApi(Protocol):
     def get(self, version: str, kind: str, name: str, namespace: str = "") -> Answer:
         """Return one object; ApiError with status 404 where there is none."""
 
-    def list(self, version: str, kind: str, namespace: str = "", *, most: int = 10_000) -> Listing:
+    def list(
+        self, version: str, kind: str, namespace: str = "", *, most: int = 10_000
+    ) -> ObjectListing:
         """Return the objects of a kind, in a namespace or in all; not all if they are too many."""
 
     def create(self, obj: Object) -> Answer:
@@ -194,7 +196,7 @@ class OfficialClient:
 
     def __init__(self, cluster: Cluster, pauses: tuple[float, ...] | None = None) -> None:
         """Read how the cluster is reached; raises NoAccess."""
-        self.pauses = PAUSES if pauses is None else pauses
+        self.pauses = RETRY_SECONDS if pauses is None else pauses
         self._client: Any = import_module("kubernetes.client").ApiClient(_configuration(cluster))
         self._client.user_agent = "bulkhead"
 
@@ -206,20 +208,22 @@ class OfficialClient:
         """Return one object."""
         return _one(self._call("GET", _address(version, kind, namespace, name)))
 
-    def list(self, version: str, kind: str, namespace: str = "", *, most: int = 10_000) -> Listing:
+    def list(
+        self, version: str, kind: str, namespace: str = "", *, most: int = 10_000
+    ) -> ObjectListing:
         """Return the objects of a kind, page by page until there are ``most``.
 
         Whoever writes objects decides how large they are, so what all of them take is bounded too:
         in bytes and in time. Pages that are too large are asked for in smaller ones.
         """
         items: list[Object] = []
-        size, limit, more = 0, PAGE, ""
-        deadline = time.monotonic() + LONGEST_LIST
+        size, limit, more = 0, PAGE_OBJECTS, ""
+        deadline = time.monotonic() + MAX_LIST_SECONDS
         while True:
             query = {"limit": str(limit), **({"continue": more} if more else {})}
             try:
                 page = self._call("GET", _address(version, kind, namespace), query)
-            except TooLarge:
+            except AnswerTooLarge:
                 if limit == 1:
                     raise
                 limit = max(limit // 8, 1)
@@ -228,9 +232,9 @@ class OfficialClient:
             # What is listed does not say its kind, unlike what is got.
             items += ({"apiVersion": version, "kind": kind, **item} for item in found)
             size += page.size
-            ends = not (more and found) or size > LARGEST_ANSWER or time.monotonic() > deadline
+            ends = not (more and found) or size > MAX_ANSWER_BYTES or time.monotonic() > deadline
             if ends or len(items) >= most:
-                return Listing(tuple(items[:most]), complete=not more and len(items) <= most)
+                return ObjectListing(tuple(items[:most]), complete=not more and len(items) <= most)
 
     def create(self, obj: Object) -> Answer:
         """Make an object that must not be there."""
@@ -274,11 +278,11 @@ class OfficialClient:
         for pause in self.pauses:
             try:
                 return self._once(method, where, body, content)
-            except ApiError as error:
+            except ClusterApiError as error:
                 if not error.may_pass:
                     raise
                 pause = max(pause, error.wait)
-            except Unreachable:
+            except ClusterUnreachable:
                 pass
             time.sleep(pause)
         return self._once(method, where, body, content)
@@ -293,14 +297,14 @@ class OfficialClient:
                 client.configuration.host.rstrip("/") + where,
                 headers=headers,
                 body=body,
-                _request_timeout=TIMEOUT,
+                _request_timeout=TIMEOUT_SECONDS,
             ).response
             data = _body(answer)
         except Exception as error:
             raise _unreachable(error, client.configuration.host) from error
         if data is None:
             answer.close()
-            raise TooLarge("The API server's answer is too large.", where)
+            raise AnswerTooLarge("The API server's answer is too large.", where)
         answer.release_conn()
         return _read(answer, data)
 
@@ -308,12 +312,12 @@ class OfficialClient:
 def _body(answer: Any) -> bytes | None:
     """Return an answer's bytes, None for too many; raises TimeoutError if they come too slowly."""
     parts: list[bytes] = []
-    size, deadline = 0, time.monotonic() + LONGEST_ANSWER
+    size, deadline = 0, time.monotonic() + MAX_ANSWER_SECONDS
     # One byte at a time would be in time for ever, so none is waited for longer than the whole.
-    while part := answer.read1(CHUNK, decode_content=True):
+    while part := answer.read1(CHUNK_BYTES, decode_content=True):
         parts.append(part)
         size += len(part)
-        if size > LARGEST_ANSWER:
+        if size > MAX_ANSWER_BYTES:
             return None
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -323,7 +327,7 @@ def _body(answer: Any) -> bytes | None:
 def _one(answer: Answer) -> Answer:
     """Return an answer that is an object; raises ClusterError for another."""
     if not _is_object(answer.object):
-        raise ClusterError(NO_ANSWER)
+        raise ClusterError(NOT_KUBERNETES)
     return answer
 
 
@@ -331,7 +335,7 @@ def _page(answer: Object) -> tuple[list[Object], str]:
     """Return the objects of a page of a list, and what asks for the next; raises ClusterError."""
     metadata, items = answer.get("metadata"), answer.get("items") or []
     if not (isinstance(metadata, dict) and isinstance(items, list) and all(map(_is_object, items))):
-        raise ClusterError(NO_ANSWER)
+        raise ClusterError(NOT_KUBERNETES)
     return items, str(metadata.get("continue") or "")
 
 
@@ -373,7 +377,7 @@ def _address(version: str, kind: str, namespace: str, name: str = "") -> str:
     return f"{root}{inside}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
-def _unreachable(error: Exception, host: str) -> Unreachable:
+def _unreachable(error: Exception, host: str) -> ClusterUnreachable:
     """Say why no answer came, without the address, which is nobody's but the platform's."""
     reasons = {
         "ConnectTimeoutError": "no connection in time",
@@ -386,7 +390,7 @@ def _unreachable(error: Exception, host: str) -> Unreachable:
         "ProtocolError": "the connection broke off",
     }
     reason = reasons.get(type(error).__name__, "the call could not be made")
-    return Unreachable(f"The cluster does not answer: {reason}.", f"{host}: {error!r}")
+    return ClusterUnreachable(f"The cluster does not answer: {reason}.", f"{host}: {error!r}")
 
 
 def _read(answer: Any, data: bytes) -> Answer:
@@ -400,7 +404,7 @@ def _read(answer: Any, data: bytes) -> Answer:
     if not isinstance(body, dict):
         body = {}
         if 200 <= answer.status < 300:
-            raise ClusterError(NO_ANSWER)
+            raise ClusterError(NOT_KUBERNETES)
     if not 200 <= answer.status < 300:
         raise _error(answer.status, body, answer.headers)
     found = (WARNING.findall(header) for header in answer.headers.getlist("Warning"))
@@ -408,18 +412,18 @@ def _read(answer: Any, data: bytes) -> Answer:
     return Answer(body, warnings, created=answer.status == 201, size=len(data))
 
 
-def _error(status: int, body: Object, headers: Mapping[str, str]) -> ApiError:
+def _error(status: int, body: Object, headers: Mapping[str, str]) -> ClusterApiError:
     details = body.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     found = tuple(_cause(cause) for cause in causes or () if isinstance(cause, dict))
     after = headers.get("Retry-After", "")
-    wait = min(float(after), LONGEST_PAUSE) if after.isdecimal() else 0
+    wait = min(float(after), MAX_RETRY_SECONDS) if after.isdecimal() else 0
     message = str(body.get("message") or "")
     if status == 401:
         message = "The cluster does not accept what Bulkhead signs in with."
     if 300 <= status < 400:
         message = "The cluster's address leads elsewhere; redirects are not followed."
-    return ApiError(status, str(body.get("reason") or ""), message, found, wait)
+    return ClusterApiError(status, str(body.get("reason") or ""), message, found, wait)
 
 
 def _cause(cause: Mapping[str, Any]) -> Cause:

@@ -14,23 +14,23 @@ from tenants.documents import Path, as_text, dict_of, list_of, mappings_of
 from tenants.kubernetes import quantities
 from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.names import FIELD_MANAGER, MANAGED_BY
-from tenants.kubernetes.sync.client import ApiError
+from tenants.kubernetes.sync.client import ClusterApiError
 from tenants.kubernetes.workloads import containers_of
 from tenants.text import clean
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 #: What is never compared: who an object is, and what the cluster says about it.
-ASIDE = frozenset({"apiVersion", "kind", "metadata", "status"})
+NEVER_COMPARED = frozenset({"apiVersion", "kind", "metadata", "status"})
 #: What the cluster itself, or a team, may add to objects of a kind.
-OTHERS = {
+SET_BY_OTHERS = {
     "Namespace": frozenset({"spec"}),
     "ServiceAccount": frozenset({"secrets", "imagePullSecrets"}),
 }
 #: The kinds whose texts are quantities. A cluster keeps one spelling of each: 1024Gi becomes 1Ti.
-WITH_QUANTITIES = frozenset({"ResourceQuota", "LimitRange"})
+KINDS_WITH_QUANTITIES = frozenset({"ResourceQuota", "LimitRange"})
 #: The kinds of which more objects allow more: a foreign one opens what ours closes.
-ADDITIVE = frozenset({"RoleBinding", "NetworkPolicy"})
+ADDITIVE_KINDS = frozenset({"RoleBinding", "NetworkPolicy"})
 
 
 def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
@@ -39,8 +39,8 @@ def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
     That includes what is in it beside the wanted. Labels and annotations are others' to add, except
     those that begin with our ``prefix``.
     """
-    aside = ASIDE | OTHERS.get(wanted["kind"], frozenset())
-    has_quantities = wanted["kind"] in WITH_QUANTITIES
+    aside = NEVER_COMPARED | SET_BY_OTHERS.get(wanted["kind"], frozenset())
+    has_quantities = wanted["kind"] in KINDS_WITH_QUANTITIES
     found: list[Path] = []
     for part in ("labels", "annotations"):
         ours, theirs = (dict_of(obj["metadata"].get(part)) for obj in (wanted, live))
@@ -112,7 +112,9 @@ def _holds(fields: Any, path: Path) -> bool:
     return True
 
 
-def culprits(live: Object, paths: Iterable[Path], error: ApiError | None) -> list[dict[str, str]]:
+def culprits(
+    live: Object, paths: Iterable[Path], error: ClusterApiError | None
+) -> list[dict[str, str]]:
     """Return the fields that differ with who manages them, as the state keeps them.
 
     ``error`` is the refusal of an apply without force, which names managers. It may name fields
@@ -156,7 +158,7 @@ def corrected(wanted: Object, live: Object, prefix: str) -> Object:
         theirs = dict_of(metadata.get(part))
         kept = {key: value for key, value in theirs.items() if not key.startswith(f"{prefix}/")}
         metadata[part] = {**kept, **wanted["metadata"].get(part, {})}
-    others = OTHERS.get(wanted["kind"], frozenset())
+    others = SET_BY_OTHERS.get(wanted["kind"], frozenset())
     return {
         **{key: live[key] for key in others if key in live},
         **{key: value for key, value in wanted.items() if key != "metadata"},

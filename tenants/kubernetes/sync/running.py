@@ -10,25 +10,25 @@ from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.workloads import Verdicts, problems_with, references_of
 from tenants.text import clean
 
-#: What one live audit looks at, looks up and finds at most.
-AUDITED_OBJECTS, AUDITED_MODELS, AUDIT_FINDINGS = 2000, 500, 200
+#: At most this many objects are looked at, models looked up and findings listed in one audit.
+MAX_AUDITED_OBJECTS, MAX_AUDITED_MODELS, MAX_AUDIT_FINDINGS = 2000, 500, 200
 
 
 def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
     """Return what is wrong with the models of what runs: ``kind``, ``name`` and ``problem`` each.
 
-    Admission never sees what was there before a recall, or before the webhook. It asks the same of
-    the objects of the acting tenant's namespace, but for what has no pods any more. It ends after
-    ``AUDITED_OBJECTS`` objects, ``AUDITED_MODELS`` names of models or ``AUDIT_FINDINGS`` findings,
-    and the last entry says so: one namespace must not keep the others waiting.
+    The objects are those of the acting tenant's namespace; those that have no pods any more are
+    passed over. The audit ends after MAX_AUDITED_OBJECTS objects, MAX_AUDITED_MODELS models or
+    MAX_AUDIT_FINDINGS findings, so that one namespace does not keep the others waiting; the last
+    entry then says that it ended early.
     """
     verdicts: Verdicts = {}
     found: list[dict[str, str]] = []
     for count, obj in enumerate(objects):
         if (
-            count >= AUDITED_OBJECTS
-            or len(verdicts) >= AUDITED_MODELS
-            or len(found) >= AUDIT_FINDINGS
+            count >= MAX_AUDITED_OBJECTS
+            or len(verdicts) >= MAX_AUDITED_MODELS
+            or len(found) >= MAX_AUDIT_FINDINGS
         ):
             found.append(
                 {"kind": "", "name": "", "problem": "There is more: not all was looked at."}

@@ -30,12 +30,12 @@ from tenants.kubernetes.bundle.objects import Object, Team, render, team_of
 from tenants.kubernetes.sync import drift
 from tenants.kubernetes.sync.client import (
     Answer,
-    ApiError,
     ClusterApi,
+    ClusterApiError,
     ClusterError,
-    Listing,
+    ClusterUnreachable,
+    ObjectListing,
     OfficialClient,
-    Unreachable,
 )
 from tenants.kubernetes.sync.running import audit_workloads
 from tenants.models import NamespaceState, Tenant
@@ -48,10 +48,10 @@ State = NamespaceState.State
 Entry = dict[str, Any]
 
 #: Entries that each list of a state keeps, and objects of a kind that are looked at.
-MOST_ENTRIES = 500
-MOST_WORKLOADS = 5_000
+MAX_ENTRIES = 500
+MAX_WORKLOADS = 5_000
 #: How often somebody may change an object between our apply and our look at it.
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 #: What runs pods, and where the cluster keeps it; the first version that it serves.
 WORKLOADS = (
@@ -63,9 +63,9 @@ WORKLOADS = (
     ("CronJob", ("batch/v1", "batch/v1beta1")),
 )
 #: The kinds with fields that cannot be changed; an object that differs in one is made anew.
-FIXED = frozenset({"RoleBinding", "ResourceQuota"})
+IMMUTABLE_KINDS = frozenset({"RoleBinding", "ResourceQuota"})
 #: What comes of objects that are not as they should be.
-STRANGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class Mode(StrEnum):
@@ -81,7 +81,7 @@ class Stopped(ClusterError):
 
 
 @dataclass(slots=True)
-class Findings:
+class Observation:
     """What a look found."""
 
     version: str = ""
@@ -163,7 +163,7 @@ def sync_all(
             _log(order, failure, tenant)
             state = _failure(tenant, order, failure)
         yield state
-        if isinstance(failure, Unreachable) and not isinstance(api, ClusterError):
+        if isinstance(failure, ClusterUnreachable) and not isinstance(api, ClusterError):
             api = _while_it_answers(api)
 
 
@@ -195,14 +195,14 @@ def _sync(
     except ValidationError as error:
         failure = ClusterError(f"The team's size is none: {' '.join(error.messages)}")
         return _keep_failure(tenant, order, failure), failure
-    look = _Look(api, team, settings.KUBERNETES, order.mode, order.prune)
+    look = _Reconciler(api, team, settings.KUBERNETES, order.mode, order.prune)
     try:
         with _understood():
             look.run()
         return _keep(tenant, order, look), None
     except ClusterError as failure:
         _log(order, failure, tenant)
-        return _keep_failure(tenant, order, failure, look.found.entries[:MOST_ENTRIES]), failure
+        return _keep_failure(tenant, order, failure, look.found.entries[:MAX_ENTRIES]), failure
 
 
 @contextmanager
@@ -214,11 +214,11 @@ def _understood() -> Iterator[None]:
     """
     try:
         yield
-    except STRANGE as error:
+    except MALFORMED as error:
         raise ClusterError("What the cluster answers is not understood.", repr(error)) from error
 
 
-class _Look:
+class _Reconciler:
     """One look at one namespace."""
 
     def __init__(
@@ -231,9 +231,9 @@ class _Look:
         self.prefix = installation.prefix
         self.label, self.id_label = installation.label("tenant"), installation.label("tenant-id")
         self.wanted = render(team, installation)
-        self.found = Findings()
+        self.found = Observation()
         self.live: dict[tuple[str, str], Object] = {}
-        self.unlisted: dict[str, ApiError] = {}
+        self.unlisted: dict[str, ClusterApiError] = {}
         self.is_new = False
 
     @property
@@ -278,7 +278,7 @@ class _Look:
     def _namespace(self, wanted: Object) -> Object | None:
         try:
             return self.api.get("v1", "Namespace", wanted["metadata"]["name"]).object
-        except ApiError as error:
+        except ClusterApiError as error:
             if error.status != 404:
                 raise
             return None
@@ -299,7 +299,7 @@ class _Look:
             answer = self.api.create(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
             )
-        except ApiError as error:
+        except ClusterApiError as error:
             live = self._namespace(wanted) if error.reason == "AlreadyExists" else None
             if live is None:
                 raise
@@ -327,7 +327,7 @@ class _Look:
         for version, kind in dict.fromkeys((o["apiVersion"], o["kind"]) for o in self.wanted[1:]):
             try:
                 listing = self.api.list(version, kind, self.team.namespace)
-            except ApiError as error:
+            except ClusterApiError as error:
                 if error.is_of_all:
                     raise Stopped(error.message) from error
                 self.unlisted[kind] = error
@@ -345,7 +345,7 @@ class _Look:
                 self._absent(wanted)
             else:
                 self._present(wanted, live)
-        except ApiError as error:
+        except ClusterApiError as error:
             if error.is_of_all or (wanted["kind"] == "Namespace" and _is_another(error)):
                 raise Stopped(error.message) from error
             self._add(wanted, "error", detail=error.message)
@@ -372,16 +372,16 @@ class _Look:
                 if self.corrects and not (after and drift.is_unchanged(live, after)):
                     self._apply(wanted)  # what is right, but not ours, could go unseen
                 self._add(wanted, "in_sync")
-        except ApiError as error:
-            if not (error.status == 422 and paths and wanted["kind"] in FIXED):
+        except ClusterApiError as error:
+            if not (error.status == 422 and paths and wanted["kind"] in IMMUTABLE_KINDS):
                 raise
             self._anew(wanted, live, fields)
 
-    def _try(self, wanted: Object) -> tuple[ApiError | None, Object | None]:
+    def _try(self, wanted: Object) -> tuple[ClusterApiError | None, Object | None]:
         """Return the conflict that an apply without force would end in, or the object after it."""
         try:
             answer = self.api.apply(wanted, force=False, dry_run=True)
-        except ApiError as error:
+        except ClusterApiError as error:
             if not error.conflicts:
                 raise
             return error, None
@@ -396,13 +396,13 @@ class _Look:
 
     def _correct(self, wanted: Object, fields: list[dict[str, str]]) -> None:
         """Apply the object, and replace it where somebody's additions survive that."""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             live = self._apply(wanted)
             left = drift.differences(wanted, live, self.prefix)
             if not left:
                 self._add(wanted, "corrected", fields=fields)
                 return
-            if attempt < ATTEMPTS - 1:
+            if attempt < MAX_ATTEMPTS - 1:
                 self._replace(drift.corrected(wanted, live, self.prefix))
         detail = "It was corrected, and differs again: somebody is changing it all the time."
         self._add(wanted, "drift", detail=detail, fields=drift.culprits(live, left, None))
@@ -410,7 +410,7 @@ class _Look:
     def _replace(self, obj: Object) -> Answer | None:
         try:
             return self.api.replace(obj)
-        except ApiError as error:
+        except ClusterApiError as error:
             if error.status != 409:
                 raise
             return None  # somebody was faster; the next apply shows how it is now
@@ -431,7 +431,7 @@ class _Look:
             obj = self.live[key]
             if drift.belongs_to(obj, self.wanted[0], self.id_label) and drift.was_applied(obj):
                 self._stale(obj)
-            elif obj["kind"] in drift.ADDITIVE:
+            elif obj["kind"] in drift.ADDITIVE_KINDS:
                 by = drift.maker_of(obj)
                 made = f" It was made with {by}." if by else ""
                 detail = f"It is not Bulkhead's, and adds to what is allowed here.{made}"
@@ -444,7 +444,7 @@ class _Look:
             return
         try:
             self.api.delete(obj)
-        except ApiError as error:
+        except ClusterApiError as error:
             if error.status != 404:
                 self._add(obj, "stale", detail=f"{detail} It could not be deleted: {error.message}")
                 return
@@ -454,9 +454,9 @@ class _Look:
         for kind, versions in WORKLOADS:
             try:
                 listing = self._list_first(kind, versions)
-            except Unreachable:
+            except ClusterUnreachable:
                 raise
-            except ApiError as error:
+            except ClusterApiError as error:
                 self.found.warn([f"What runs could not be looked at ({kind}): {error.message}"])
                 continue
             except ClusterError as error:  # it may be so because of what somebody put there
@@ -468,15 +468,15 @@ class _Look:
         pods = [obj for obj in self.found.workloads if obj["kind"] == "Pod"]
         self.found.problems += drift.problems_of_pods(pods, self.label, self.team.slug)
 
-    def _list_first(self, kind: str, versions: tuple[str, ...]) -> Listing:
+    def _list_first(self, kind: str, versions: tuple[str, ...]) -> ObjectListing:
         """List by the first version of the API that the cluster serves."""
         for version in versions[:-1]:
             try:
-                return self.api.list(version, kind, self.team.namespace, most=MOST_WORKLOADS)
-            except ApiError as error:
+                return self.api.list(version, kind, self.team.namespace, most=MAX_WORKLOADS)
+            except ClusterApiError as error:
                 if error.status != 404:
                     raise
-        return self.api.list(versions[-1], kind, self.team.namespace, most=MOST_WORKLOADS)
+        return self.api.list(versions[-1], kind, self.team.namespace, most=MAX_WORKLOADS)
 
     def _unseen(self, kind: str, problem: str) -> None:
         """Add that not all of a kind was looked at, behind which anything could be."""
@@ -498,7 +498,7 @@ class _Look:
         if detail:
             entry["detail"] = clean(detail)
         if listed := list(fields):
-            entry["fields"] = listed[:MOST_ENTRIES]
+            entry["fields"] = listed[:MAX_ENTRIES]
         self.found.entries.append(entry)
 
 
@@ -506,12 +506,12 @@ def _key(obj: Object) -> tuple[str, str]:
     return obj["kind"], obj["metadata"]["name"]
 
 
-def _is_another(error: ApiError) -> bool:
+def _is_another(error: ClusterApiError) -> bool:
     """Tell whether the namespace is gone, or another one has its name since it was looked at."""
     return error.status in (404, 409) or any(c.field == "metadata.uid" for c in error.causes)
 
 
-def _keep(tenant: Tenant, order: Order, look: _Look) -> NamespaceState:
+def _keep(tenant: Tenant, order: Order, look: _Reconciler) -> NamespaceState:
     """Return the state after a look, saved unless it was a plan."""
     found, now = look.found, timezone.now()
     values: dict[str, Any] = {
@@ -521,7 +521,7 @@ def _keep(tenant: Tenant, order: Order, look: _Look) -> NamespaceState:
         "version": found.version[:40],
         "digest": look.digest,
         "objects_found": _bounded(found.entries, found),
-        "quota": dict(list(found.quota.items())[:MOST_ENTRIES]),
+        "quota": dict(list(found.quota.items())[:MAX_ENTRIES]),
         "checked_at": now,
     }
     with tenant_scope(tenant):
@@ -532,16 +532,16 @@ def _keep(tenant: Tenant, order: Order, look: _Look) -> NamespaceState:
         if values["state"] == State.IN_SYNC:
             values["in_sync_at"] = now
         values["workloads"] = _bounded(problems, found)
-        values["warnings"] = found.warnings[:MOST_ENTRIES]
+        values["warnings"] = found.warnings[:MAX_ENTRIES]
         if order.mode is Mode.PLAN:
             return NamespaceState(tenant=tenant, cluster=order.cluster.name, **values)
-        return _save(tenant, order, values, found.entries[:MOST_ENTRIES])
+        return _save(tenant, order, values, found.entries[:MAX_ENTRIES])
 
 
-def _bounded(entries: list[Any], found: Findings) -> list[Any]:
-    if len(entries) > MOST_ENTRIES:
-        found.warn([f"{len(entries) - MOST_ENTRIES:,} more were found than are listed."])
-    return entries[:MOST_ENTRIES]
+def _bounded(entries: list[Any], found: Observation) -> list[Any]:
+    if len(entries) > MAX_ENTRIES:
+        found.warn([f"{len(entries) - MAX_ENTRIES:,} more were found than are listed."])
+    return entries[:MAX_ENTRIES]
 
 
 def _keep_failure(

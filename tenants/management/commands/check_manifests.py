@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from tenants.isolation.scope import tenant_scope
 from tenants.kubernetes.manifests import reports
-from tenants.kubernetes.manifests.reader import FILES, Place, Unreadable
+from tenants.kubernetes.manifests.reader import FILE_LIMITS, FilePosition, Unreadable
 from tenants.management import lookup
 
 #: The exit code for an unreadable file or an unknown team; 1 means that an error was found.
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             except CommandError as error:
                 raise _unusable(str(error)) from None
         with tenant_scope(tenant) if tenant else nullcontext():
-            report = reports.run(files, FILES, tenant, missing)
+            report = reports.run(files, FILE_LIMITS, tenant, missing)
         self._write(report, options["format"])
         if report.unreadable:
             raise _unusable("Not all of it could be read.")
@@ -67,7 +67,7 @@ class Command(BaseCommand):
         if report.errors:
             raise CommandError("The manifests do not stay inside their tenant.")
 
-    def _write(self, report: reports.Report, kind: str) -> None:
+    def _write(self, report: reports.ManifestReport, kind: str) -> None:
         if kind == "text":
             for line in reports.as_lines(report):
                 self.stdout.write(line)
@@ -92,7 +92,7 @@ def _contents(words: Sequence[str]) -> tuple[list[tuple[str, bytes]], list[Unrea
             for path in _files_of(Path(word)):
                 files[_name(path)] = path.read_bytes()
         except OSError as error:
-            place = Place(_name(Path(error.filename or word)), 1, 1)
+            place = FilePosition(_name(Path(error.filename or word)), 1, 1)
             missing.append(Unreadable(f"This cannot be read: {error.strerror}.", place))
     return [*files.items()], missing
 

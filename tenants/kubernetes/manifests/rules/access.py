@@ -9,13 +9,13 @@ from django.conf import settings
 from tenants.documents import Path, get, mappings_of, text_of
 from tenants.kubernetes import names
 from tenants.kubernetes.manifests.reader import Manifest
-from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
+from tenants.kubernetes.manifests.rules.catalogue import Violation, Violations
 from tenants.text import shown
 
 BINDINGS = ("RoleBinding", "ClusterRoleBinding")
 #: How Kubernetes names a service account as a user, and all of a namespace as a group.
-ACCOUNT = re.compile(r"system:serviceaccount:([^:]*):(.*)", re.DOTALL)
-ACCOUNTS_OF = "system:serviceaccounts:"
+ACCOUNT_USER = re.compile(r"system:serviceaccount:([^:]*):(.*)", re.DOTALL)
+ACCOUNTS_GROUP_PREFIX = "system:serviceaccounts:"
 
 
 def subjects_of(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -30,7 +30,7 @@ def account_of(subject: Any) -> tuple[str, str] | None:
     if get(subject, "kind") == "ServiceAccount":
         namespace = text_of(get(subject, "namespace"))
         return (namespace, name) if namespace else None
-    found = ACCOUNT.fullmatch(name) if get(subject, "kind") == "User" else None
+    found = ACCOUNT_USER.fullmatch(name) if get(subject, "kind") == "User" else None
     return (found[1], found[2]) if found else None
 
 
@@ -41,50 +41,50 @@ def bound_accounts(manifest: Manifest) -> Iterator[tuple[Path, tuple[str, str]]]
             yield path, account
 
 
-def group(name: str, path: Path, home: frozenset[str], teams: list[str]) -> Hits:
+def group(name: str, path: Path, home: frozenset[str], teams: list[str]) -> Violations:
     """Yield what is wrong with a group, or with a user that stands for many."""
-    if name.startswith(ACCOUNTS_OF):
-        namespace = name.removeprefix(ACCOUNTS_OF)
+    if name.startswith(ACCOUNTS_GROUP_PREFIX):
+        namespace = name.removeprefix(ACCOUNTS_GROUP_PREFIX)
         if namespace not in home:
             words = f"binds all service accounts of namespace {shown(namespace)}"
-            yield Hit("BH201", path, words)
+            yield Violation("BH201", path, words)
     elif name.startswith("system:"):
-        yield Hit("BH203", path, f"binds {shown(name)}, which is not the tenant's own")
+        yield Violation("BH203", path, f"binds {shown(name)}, which is not the tenant's own")
     else:
         start = f"{settings.KUBERNETES.group_prefix}{names.PREFIX}:"
         team = name.removeprefix(start).rpartition(":")[0]
         if name.startswith(start) and teams and team not in teams:
             words = f"binds the group {shown(name)}, and the groups of its tenant begin with "
-            yield Hit("BH204", path, f"{words}{start}{teams[0]}:")
+            yield Violation("BH204", path, f"{words}{start}{teams[0]}:")
 
 
-def binding(manifest: Manifest) -> Hits:
+def binding(manifest: Manifest) -> Violations:
     """Yield a binding of all namespaces, and a role that no tenant is given."""
     if manifest.kind not in BINDINGS:
         return
     if manifest.kind == "ClusterRoleBinding":
         role = shown(manifest.get("roleRef", "name") or "a role")
-        yield Hit("BH106", ("kind",), f"binds {role} in all namespaces, those of all tenants")
+        yield Violation("BH106", ("kind",), f"binds {role} in all namespaces, those of all tenants")
     name, path = manifest.get("roleRef", "name"), ("roleRef", "name")
     if manifest.get("roleRef", "kind") != "ClusterRole":
         return
     if name == "cluster-admin":
-        yield Hit("BH205", path, "gives the role cluster-admin")
+        yield Violation("BH205", path, "gives the role cluster-admin")
     elif name in ("admin", "edit"):
-        yield Hit("BH206", path, f"gives Kubernetes' own role {name}")
+        yield Violation("BH206", path, f"gives Kubernetes' own role {name}")
 
 
-def account_of_pod(spec: Any, path: Path) -> Hits:
+def account_of_pod(spec: Any, path: Path) -> Violations:
     """Yield a service account that no pod of this namespace can have."""
     for key in ("serviceAccountName", "serviceAccount"):
         name = text_of(get(spec, key))
         if "/" in name or ":" in name:
             words = f"runs as {shown(name)}: a pod names a service account of its own namespace"
-            yield Hit("BH202", (*path, key), words)
+            yield Violation("BH202", (*path, key), words)
 
 
-def mounted_token(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+def mounted_token(manifest: Manifest, home: frozenset[str] | None) -> Violations:
     """Yield a ServiceAccount whose token each of its pods gets."""
     if manifest.get("automountServiceAccountToken") is True:
         path = ("automountServiceAccountToken",)
-        yield Hit("BH508", path, "gives its token to each pod that runs as it")
+        yield Violation("BH508", path, "gives its token to each pod that runs as it")

@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 from tenants.kubernetes.manifests.reader import Manifest
 from tenants.kubernetes.manifests.rules import access, network, pods
-from tenants.kubernetes.manifests.rules.catalogue import Hits
+from tenants.kubernetes.manifests.rules.catalogue import Violations
 
 
-def nothing(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+def nothing(manifest: Manifest, home: frozenset[str] | None) -> Violations:
     """Yield nothing: the kind has no rules of its own."""
     yield from ()
 
 
 #: What is asked of some kinds alone, by API group and kind.
-BY_KIND: dict[tuple[str, str], Callable[[Manifest, frozenset[str] | None], Hits]] = {
+BY_KIND: dict[tuple[str, str], Callable[[Manifest, frozenset[str] | None], Violations]] = {
     ("", "Service"): network.service,
     ("", "Endpoints"): network.endpoints,
     ("discovery.k8s.io", "EndpointSlice"): network.endpoints,

@@ -11,11 +11,11 @@ from tenants.dns import is_label
 from tenants.documents import Path, get, mappings_of, strings_in, text_of
 from tenants.kubernetes.bundle.objects import NAMESPACE_NAME
 from tenants.kubernetes.manifests.reader import Manifest, listed
-from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
+from tenants.kubernetes.manifests.rules.catalogue import Violation, Violations
 from tenants.text import shown
 
 #: Addresses that clusters give to pods and nodes.
-INTERNAL = tuple(
+INTERNAL_BLOCKS = tuple(
     ip_network(block)
     for block in (
         *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
@@ -24,10 +24,10 @@ INTERNAL = tuple(
     )
 )
 #: So many blocks that are left out are read: each costs some time, and aliases repeat them.
-MOST_EXCEPTED = 200
+MAX_EXCEPTED_BLOCKS = 200
 #: What ends the cluster's name of a Service; the namespace stands before it.
-SERVICES = re.compile(r"\.svc(?![a-z0-9-])")
-IN_NAMES = "abcdefghijklmnopqrstuvwxyz0123456789-"
+SERVICE_SUFFIX = re.compile(r"\.svc(?![a-z0-9-])")
+NAME_CHARS = "abcdefghijklmnopqrstuvwxyz0123456789-"
 API_SERVER = ("kubernetes", "default")
 
 
@@ -41,30 +41,30 @@ def _platform() -> frozenset[str]:
 POLICIES = (("networking.k8s.io", "NetworkPolicy"), ("extensions", "NetworkPolicy"))
 
 
-def policy(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+def policy(manifest: Manifest, home: frozenset[str] | None) -> Violations:
     """Yield peers outside the tenant's namespace that are not the platform's."""
     allowed = (home or frozenset()) | _platform()
     for way, peers in (("ingress", "from"), ("egress", "to")):
         for path, rule in mappings_of(manifest.get("spec", way), ("spec", way)):
             if not rule.get(peers):
                 words = "lets in everybody" if way == "ingress" else "lets pods reach everything"
-                yield Hit("BH401", path, f"{words}: a rule without `{peers}` has no bounds")
+                yield Violation("BH401", path, f"{words}: a rule without `{peers}` has no bounds")
             for place, peer in mappings_of(rule.get(peers), (*path, peers)):
                 yield from _peer(peer, place, allowed)
 
 
-def _peer(peer: dict[str, Any], path: Path, allowed: frozenset[str]) -> Hits:
+def _peer(peer: dict[str, Any], path: Path, allowed: frozenset[str]) -> Violations:
     selector = peer.get("namespaceSelector")
     if selector is not None:
         chosen = _chosen(selector)
         if not any(namespaces <= allowed for namespaces in chosen):
             which = f": {listed(frozenset.union(*chosen) - allowed)}" if chosen else ""
             words = f"opens the network to other namespaces{which}"
-            yield Hit("BH401", (*path, "namespaceSelector"), words)
+            yield Violation("BH401", (*path, "namespaceSelector"), words)
     block = peer.get("ipBlock")
     if block is not None and _may_be_pods(block):
         cidr = shown(get(block, "cidr") or "")
-        yield Hit("BH402", (*path, "ipBlock"), f"opens the network to the addresses {cidr}")
+        yield Violation("BH402", (*path, "ipBlock"), f"opens the network to the addresses {cidr}")
 
 
 def _chosen(selector: Any) -> list[frozenset[str]]:
@@ -85,14 +85,14 @@ def _chosen(selector: Any) -> list[frozenset[str]]:
 def _may_be_pods(block: Any) -> bool:
     """Tell whether a block of addresses holds such as clusters give to pods."""
     excepted = get(block, "except") or []
-    if not isinstance(excepted, list) or len(excepted) > MOST_EXCEPTED:
+    if not isinstance(excepted, list) or len(excepted) > MAX_EXCEPTED_BLOCKS:
         return True
     try:
         whole: Any = ip_network(text_of(get(block, "cidr")), strict=False)
         without: list[Any] = [ip_network(str(part), strict=False) for part in excepted]
     except ValueError:
         return True
-    for inner in INTERNAL:
+    for inner in INTERNAL_BLOCKS:
         if inner.version != whole.version or not inner.overlaps(whole):
             continue
         shared = inner if inner.subnet_of(whole) else whole
@@ -101,7 +101,7 @@ def _may_be_pods(block: Any) -> bool:
     return False
 
 
-def endpoints(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+def endpoints(manifest: Manifest, home: frozenset[str] | None) -> Violations:
     """Yield addresses to which a Service leads whatever its selector says, and past policies."""
     lists = [("endpoints", "addresses")] if manifest.group else []
     lists += [] if manifest.group else [("subsets", "addresses"), ("subsets", "notReadyAddresses")]
@@ -112,7 +112,7 @@ def endpoints(manifest: Manifest, home: frozenset[str] | None) -> Hits:
                 address = text_of(get(item, "ip") if isinstance(item, dict) else item)
                 if _is_internal(address):
                     words = f"leads to the address {shown(address)}"
-                    yield Hit("BH402", (*path, inner, place), words)
+                    yield Violation("BH402", (*path, inner, place), words)
 
 
 def _is_internal(address: str) -> bool:
@@ -121,43 +121,45 @@ def _is_internal(address: str) -> bool:
         found = ip_address(address)
     except ValueError:
         return True
-    return any(found in block for block in INTERNAL if block.version == found.version)
+    return any(found in block for block in INTERNAL_BLOCKS if block.version == found.version)
 
 
-def service(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+def service(manifest: Manifest, home: frozenset[str] | None) -> Violations:
     """Yield a Service that is open to outside, or that stands for one of another namespace."""
     kind = manifest.get("spec", "type")
     if kind in ("LoadBalancer", "NodePort"):
-        yield Hit("BH403", ("spec", "type"), f"is of type {kind}, which the quota refuses")
+        yield Violation("BH403", ("spec", "type"), f"is of type {kind}, which the quota refuses")
     if manifest.get("spec", "externalIPs"):
-        yield Hit("BH403", ("spec", "externalIPs"), "takes addresses outside the cluster")
+        yield Violation("BH403", ("spec", "externalIPs"), "takes addresses outside the cluster")
     if kind == "ExternalName":
-        yield Hit("BH403", ("spec", "type"), "is of type ExternalName, which the cluster refuses")
+        yield Violation(
+            "BH403", ("spec", "type"), "is of type ExternalName, which the cluster refuses"
+        )
     if kind == "ExternalName" and home is not None:
         path = ("spec", "externalName")
         for name, namespace in _services_in(text_of(manifest.get(*path))):
             if namespace not in home | _platform():
                 words = f"stands for {shown(name)} in namespace {shown(namespace)}"
-                yield Hit("BH303", path, words)
+                yield Violation("BH303", path, words)
 
 
-def addresses(path: Path, container: dict[str, Any], home: frozenset[str]) -> Hits:
+def addresses(path: Path, container: dict[str, Any], home: frozenset[str]) -> Violations:
     """Yield addresses of Services that are not the tenant's."""
     allowed = home | _platform()
     for place, text in strings_in(container, path):
         for name, namespace in dict.fromkeys(_services_in(text)):
             if namespace not in allowed and (name, namespace) != API_SERVER:
                 words = f"names an address in namespace {shown(namespace)}"
-                yield Hit("BH305", place, f"{words}, which is not its tenant's")
+                yield Violation("BH305", place, f"{words}, which is not its tenant's")
 
 
 def _services_in(text: str) -> Iterator[tuple[str, str]]:
     """Yield name and namespace of the Services whose addresses are in a text."""
     if ".svc" not in (text := text.lower()):
         return
-    for found in SERVICES.finditer(text):
+    for found in SERVICE_SUFFIX.finditer(text):
         before = text[max(0, found.start() - 127) : found.start()]
         rest, _, namespace = before.rpartition(".")
-        name = rest[len(rest.rstrip(IN_NAMES)) :]
+        name = rest[len(rest.rstrip(NAME_CHARS)) :]
         if name and is_label(namespace):
             yield name, namespace

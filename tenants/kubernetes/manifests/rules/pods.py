@@ -9,21 +9,23 @@ from django.conf import settings
 from tenants.documents import Path, get, mappings_of, text_of
 from tenants.kubernetes import quantities, workloads
 from tenants.kubernetes.manifests.reader import Manifest
-from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
+from tenants.kubernetes.manifests.rules.catalogue import Violation, Violations
 from tenants.kubernetes.workloads import containers_of, templates_of
 from tenants.text import shown
 
 #: The specs of pods, each with the way to it.
 Specs = Sequence[tuple[Path, Any]]
-SWITCHES = {
+HOST_NAMESPACES = {
     "hostNetwork": "uses its node's network",
     "hostPID": "sees the processes of its node",
     "hostIPC": "shares memory with its node",
 }
 #: What a container needs, and how it is called.
-NEEDED = tuple((kind, what) for kind in ("requests", "limits") for what in ("cpu", "memory"))
+REQUIRED_RESOURCES = tuple(
+    (kind, what) for kind in ("requests", "limits") for what in ("cpu", "memory")
+)
 #: What the parts of an object of another maker's kind are not.
-ASIDE = frozenset({"metadata", "status"})
+NEVER_POD_SPECS = frozenset({"metadata", "status"})
 
 
 def is_foreign(manifest: Manifest) -> bool:
@@ -49,7 +51,7 @@ def _is_container(value: dict[str, Any]) -> bool:
 def _parts(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield each mapping in an object, with the way to it, but for what stands in containers."""
     for key, value in manifest.value.items():
-        if key not in ASIDE:
+        if key not in NEVER_POD_SPECS:
             yield from _mappings_in(value, (key,))
 
 
@@ -60,22 +62,22 @@ def _mappings_in(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]
     elif isinstance(value, dict):
         yield path, value
         for key, inner in value.items():
-            if key not in workloads.CONTAINERS or not isinstance(inner, list):
+            if key not in workloads.CONTAINER_LISTS or not isinstance(inner, list):
                 yield from _mappings_in(inner, (*path, key))
 
 
-def parts_of_pods(manifest: Manifest) -> Hits:
+def parts_of_pods(manifest: Manifest) -> Violations:
     """Yield what another maker's kind takes of a node in places of its own, as workflows have."""
     if not is_foreign(manifest):
         return
     for path, part in _parts(manifest):
-        for key, words in SWITCHES.items():
+        for key, words in HOST_NAMESPACES.items():
             if part.get(key) is True:
-                yield Hit("BH502", (*path, key), f"{words} ({key})")
+                yield Violation("BH502", (*path, key), f"{words} ({key})")
         yield from volumes(part, path)
         if get(part, "securityContext", "privileged") is True:
             where = (*path, "securityContext", "privileged")
-            yield Hit("BH504", where, "has a privileged container")
+            yield Violation("BH504", where, "has a privileged container")
 
 
 def other_templates(manifest: Manifest) -> Iterator[Path]:
@@ -87,24 +89,24 @@ def other_templates(manifest: Manifest) -> Iterator[Path]:
         yield from (path for path, _ in mappings_of(manifest.get(*claims), claims))
 
 
-def node(spec: Any, path: Path) -> Hits:
+def node(spec: Any, path: Path) -> Violations:
     """Yield what a pod takes of its node."""
-    for key, words in SWITCHES.items():
+    for key, words in HOST_NAMESPACES.items():
         if _is_on(get(spec, key)):
-            yield Hit("BH502", (*path, key), f"{words} ({key})")
+            yield Violation("BH502", (*path, key), f"{words} ({key})")
     if _is_on(get(spec, "securityContext", "windowsOptions", "hostProcess")):
         where = (*path, "securityContext", "windowsOptions", "hostProcess")
-        yield Hit("BH504", where, "runs as a process of its node (hostProcess)")
+        yield Violation("BH504", where, "runs as a process of its node (hostProcess)")
     if get(spec, "nodeName"):
-        yield Hit("BH510", (*path, "nodeName"), "chooses its node by itself (nodeName)")
+        yield Violation("BH510", (*path, "nodeName"), "chooses its node by itself (nodeName)")
     priority = text_of(get(spec, "priorityClassName"))
     if priority.startswith("system-"):
         words = f"takes the cluster's own priority {shown(priority)}"
-        yield Hit("BH510", (*path, "priorityClassName"), words)
+        yield Violation("BH510", (*path, "priorityClassName"), words)
     if get(spec, "automountServiceAccountToken") is not False:
         where = (*path, "automountServiceAccountToken")
         words = "gets its service account's token: automountServiceAccountToken is not false"
-        yield Hit("BH508", where, words)
+        yield Violation("BH508", where, words)
 
 
 def _is_on(value: Any) -> bool:
@@ -112,63 +114,63 @@ def _is_on(value: Any) -> bool:
     return value is not None and value is not False
 
 
-def volumes(spec: Any, path: Path) -> Hits:
+def volumes(spec: Any, path: Path) -> Violations:
     """Yield the volumes that are paths of the node."""
     for place, volume in mappings_of(get(spec, "volumes"), (*path, "volumes")):
         if "hostPath" in volume:
             words = f"mounts {shown(get(volume, 'hostPath', 'path') or 'a path')} of its node"
-            yield Hit("BH501", (*place, "hostPath"), f"{words} (hostPath)")
+            yield Violation("BH501", (*place, "hostPath"), f"{words} (hostPath)")
 
 
-def node_volume(manifest: Manifest, home: frozenset[str] | None) -> Hits:
+def node_volume(manifest: Manifest, home: frozenset[str] | None) -> Violations:
     """Yield a volume that is a path of a node."""
     if manifest.get("spec", "hostPath") is not None:
-        yield Hit("BH501", ("spec", "hostPath"), "is a path of a node (hostPath)")
+        yield Violation("BH501", ("spec", "hostPath"), "is a path of a node (hostPath)")
 
 
-def tolerations(spec: Any, path: Path, labels: dict[str, list[str]]) -> Hits:
+def tolerations(spec: Any, path: Path, labels: dict[str, list[str]]) -> Violations:
     """Yield what lets a pod onto nodes that are kept for others."""
     for place, toleration in mappings_of(get(spec, "tolerations"), (*path, "tolerations")):
         key, value = text_of(toleration.get("key")), toleration.get("value")
         if not key:
-            yield Hit("BH510", place, "tolerates every taint")
+            yield Violation("BH510", place, "tolerates every taint")
         elif key.startswith("node-role.kubernetes.io/"):
-            yield Hit("BH510", place, f"goes to nodes of the cluster's own ({shown(key)})")
+            yield Violation("BH510", place, f"goes to nodes of the cluster's own ({shown(key)})")
         elif key in labels and value not in labels[key]:
-            yield Hit("BH510", place, f"goes to nodes of other tenants ({shown(key)})")
+            yield Violation("BH510", place, f"goes to nodes of other tenants ({shown(key)})")
 
 
-def container(path: Path, spec: dict[str, Any]) -> Hits:
+def container(path: Path, spec: dict[str, Any]) -> Violations:
     """Yield what a container may not."""
     who = f"container {shown(spec.get('name') or 'without a name')}"
     for place, port in mappings_of(spec.get("ports"), (*path, "ports")):
         if port.get("hostPort"):
             words = f"takes port {shown(port['hostPort'])} of its node for {who}"
-            yield Hit("BH503", (*place, "hostPort"), words)
+            yield Violation("BH503", (*place, "hostPort"), words)
     context, where = spec.get("securityContext"), (*path, "securityContext")
     if _is_on(get(context, "privileged")):
-        yield Hit("BH504", (*where, "privileged"), f"has the privileged {who}")
+        yield Violation("BH504", (*where, "privileged"), f"has the privileged {who}")
     if _is_on(get(context, "windowsOptions", "hostProcess")):
         place = (*where, "windowsOptions", "hostProcess")
-        yield Hit("BH504", place, f"runs {who} as a process of its node (hostProcess)")
+        yield Violation("BH504", place, f"runs {who} as a process of its node (hostProcess)")
     if get(context, "procMount") not in (None, "Default"):
-        yield Hit("BH506", (*where, "procMount"), f"unmasks /proc in {who} (procMount)")
+        yield Violation("BH506", (*where, "procMount"), f"unmasks /proc in {who} (procMount)")
     if get(context, "allowPrivilegeEscalation") is not False:
         words = f"lets {who} gain privileges: allowPrivilegeEscalation is not false"
-        yield Hit("BH507", (*where, "allowPrivilegeEscalation"), words)
+        yield Violation("BH507", (*where, "allowPrivilegeEscalation"), words)
     added = get(context, "capabilities", "add")
     for number, name in enumerate(added if isinstance(added, list) else ()):
         if name != "NET_BIND_SERVICE":
             words = f"gives {who} the capability {shown(name)}"
-            yield Hit("BH505", (*where, "capabilities", "add", number), words)
+            yield Violation("BH505", (*where, "capabilities", "add", number), words)
 
 
-def limits(spec: Any, path: Path, container: dict[str, Any]) -> Hits:
+def limits(spec: Any, path: Path, container: dict[str, Any]) -> Violations:
     """Yield what a container does not limit; where only a limit is given, it is requested too."""
     own, of_pod = container.get("resources"), get(spec, "resources")
     missing = [
         f"{what} {kind[:-1]}"
-        for kind, what in NEEDED
+        for kind, what in REQUIRED_RESOURCES
         if not any(
             _amount(get(resources, given, what))
             for resources in (own, of_pod)
@@ -178,7 +180,7 @@ def limits(spec: Any, path: Path, container: dict[str, Any]) -> Hits:
     if missing:
         who = shown(container.get("name") or "without a name")
         words = f"has container {who} with no {', no '.join(missing)}"
-        yield Hit("BH509", (*path, "resources"), words)
+        yield Violation("BH509", (*path, "resources"), words)
 
 
 def _amount(value: Any) -> bool:
@@ -189,21 +191,21 @@ def _amount(value: Any) -> bool:
         return False
 
 
-def pod_security(manifest: Manifest) -> Hits:
+def pod_security(manifest: Manifest) -> Violations:
     """Yield the standards of a Namespace that are not the strictest, or not the latest of it."""
     for mode in ("enforce", "audit", "warn"):
         label = f"pod-security.kubernetes.io/{mode}"
         path = ("metadata", "labels", label)
         standard = manifest.get(*path)
         if standard is not None and standard != "restricted":
-            yield Hit(
+            yield Violation(
                 "BH108", path, f"asks for the Pod Security standard {shown(standard)} ({mode})"
             )
         path = ("metadata", "labels", f"{label}-version")
         release = manifest.get(*path)
         if release is not None and _is_older(text_of(release), settings.KUBERNETES.pod_security):
             words = f"asks for the Pod Security standard of release {shown(release)} ({mode})"
-            yield Hit("BH108", path, words)
+            yield Violation("BH108", path, words)
 
 
 def _is_older(release: str, than: str) -> bool:

@@ -10,21 +10,21 @@ from tenants.kubernetes import workloads
 from tenants.kubernetes.manifests.reader import Manifest
 from tenants.kubernetes.manifests.rules import network
 from tenants.kubernetes.manifests.rules.access import BINDINGS
-from tenants.kubernetes.manifests.rules.catalogue import Hit, Hits
-from tenants.kubernetes.manifests.rules.pods import ASIDE, Specs, is_foreign
+from tenants.kubernetes.manifests.rules.catalogue import Violation, Violations
+from tenants.kubernetes.manifests.rules.pods import NEVER_POD_SPECS, Specs, is_foreign
 from tenants.kubernetes.workloads import containers_of
 from tenants.text import shown
 
 #: Kinds that pods use by name.
-USED_KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount")
+REFERENCED_KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount")
 #: Mappings whose keys are whatever people choose.
-OPAQUE = frozenset({"annotations", "labels", "matchLabels", "nodeSelector"})
+FREE_FORM_MAPPINGS = frozenset({"annotations", "labels", "matchLabels", "nodeSelector"})
 #: Annotations by which common controllers copy an object, from `namespace/name` or to namespaces.
-COPIED_FROM = (
+COPY_SOURCE_ANNOTATIONS = (
     "replicator.v1.mittwald.de/replicate-from",
     "reflector.v1.k8s.emberstack.com/reflects",
 )
-COPIED_TO = (
+COPY_TARGET_ANNOTATIONS = (
     "replicator.v1.mittwald.de/replicate-to",
     "replicator.v1.mittwald.de/replication-allowed-namespaces",
     "reflector.v1.k8s.emberstack.com/reflection-allowed-namespaces",
@@ -32,13 +32,13 @@ COPIED_TO = (
     "kubed.appscode.com/sync",
 )
 #: Annotations by which an Ingress uses a secret, which may be `namespace/name`.
-SECRET_OF = tuple(
+SECRET_ANNOTATIONS = tuple(
     f"nginx.ingress.kubernetes.io/{key}"
     for key in ("auth-secret", "auth-tls-secret", "proxy-ssl-secret")
 )
 
 
-def references(manifest: Manifest, home: frozenset[str]) -> Hits:
+def references(manifest: Manifest, home: frozenset[str]) -> Violations:
     """Yield whatever names a namespace that is not the tenant's, in objects of any kind."""
     if manifest.kind in ("ConfigMap", "Secret") and not manifest.group:
         return  # they hold texts
@@ -51,21 +51,21 @@ def references(manifest: Manifest, home: frozenset[str]) -> Hits:
             for path, namespace, what in _namespaces_in(value, (key,)):
                 if namespace not in allowed:
                     words = f"refers to {what}namespace {shown(namespace)}"
-                    yield Hit("BH301", path, f"{words}, which is not its tenant's")
+                    yield Violation("BH301", path, f"{words}, which is not its tenant's")
             # Of a NetworkPolicy the rules of the network say more.
             if (manifest.group, manifest.kind) not in network.POLICIES:
                 for path in _everywhere_in(value, (key,)):
-                    yield Hit("BH301", path, "takes in namespaces that are not its tenant's")
+                    yield Violation("BH301", path, "takes in namespaces that are not its tenant's")
     yield from _secrets_of_ingress(manifest, home)
 
 
-def _secrets_of_ingress(manifest: Manifest, home: frozenset[str]) -> Hits:
-    for key in SECRET_OF:
+def _secrets_of_ingress(manifest: Manifest, home: frozenset[str]) -> Violations:
+    for key in SECRET_ANNOTATIONS:
         path = ("metadata", "annotations", key)
         namespace, slash, name = text_of(manifest.get(*path)).partition("/")
         if slash and namespace not in home:
             words = f"refers to Secret {shown(name)} in namespace {shown(namespace)}"
-            yield Hit("BH301", path, f"{words}, which is not its tenant's")
+            yield Violation("BH301", path, f"{words}, which is not its tenant's")
 
 
 def _namespaces_in(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
@@ -87,7 +87,7 @@ def _namespaces_in(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
                     yield (*path, key, place), item, ""
                 elif isinstance(item, dict | list):
                     yield from _namespaces_in(item, (*path, key, place))
-        elif isinstance(inner, dict | list) and key not in OPAQUE:
+        elif isinstance(inner, dict | list) and key not in FREE_FORM_MAPPINGS:
             yield from _namespaces_in(inner, (*path, key))
 
 
@@ -104,7 +104,7 @@ def _everywhere_in(value: Any, path: Path) -> Iterator[Path]:
         chooses = selects or key.lower().endswith("namespaces")
         if chooses and isinstance(inner, dict) and _is_everywhere(inner, selects):
             yield (*path, key)
-        elif key not in OPAQUE:
+        elif key not in FREE_FORM_MAPPINGS:
             yield from _everywhere_in(inner, (*path, key))
 
 
@@ -120,23 +120,23 @@ def _what(reference: dict[str, Any]) -> str:
     return f"{' '.join(words)} in " if words else ""
 
 
-def copies(manifest: Manifest, home: frozenset[str]) -> Hits:
+def copies(manifest: Manifest, home: frozenset[str]) -> Violations:
     """Yield what lets an object be copied from or to other namespaces."""
     annotations = manifest.get("metadata", "annotations")
-    for key in COPIED_FROM:
+    for key in COPY_SOURCE_ANNOTATIONS:
         source = text_of(get(annotations, key))
         if source and source.partition("/")[0] not in home:
             words = f"is a copy of {shown(source)}, which is not its tenant's"
-            yield Hit("BH304", ("metadata", "annotations", key), words)
-    for key in COPIED_TO:
+            yield Violation("BH304", ("metadata", "annotations", key), words)
+    for key in COPY_TARGET_ANNOTATIONS:
         said = get(annotations, key)
         if said is not None and not {part.strip() for part in str(said).split(",")} <= home:
             words = f"lets itself be copied into other namespaces ({key})"
-            yield Hit("BH304", ("metadata", "annotations", key), words)
+            yield Violation("BH304", ("metadata", "annotations", key), words)
 
 
 #: Where a pod's spec names objects of its namespace; `*` is each item of a list.
-USES: tuple[tuple[str, Path], ...] = (
+POD_REFERENCES: tuple[tuple[str, Path], ...] = (
     ("ServiceAccount", ("serviceAccountName",)),
     ("ServiceAccount", ("serviceAccount",)),
     ("Secret", ("imagePullSecrets", "*", "name")),
@@ -147,7 +147,7 @@ USES: tuple[tuple[str, Path], ...] = (
     ("Secret", ("volumes", "*", "projected", "sources", "*", "secret", "name")),
     ("Secret", ("volumes", "*", "csi", "nodePublishSecretRef", "name")),
 )
-USED_BY_CONTAINER: tuple[tuple[str, Path], ...] = (
+CONTAINER_REFERENCES: tuple[tuple[str, Path], ...] = (
     ("ConfigMap", ("envFrom", "*", "configMapRef", "name")),
     ("Secret", ("envFrom", "*", "secretRef", "name")),
     ("ConfigMap", ("env", "*", "valueFrom", "configMapKeyRef", "name")),
@@ -167,10 +167,10 @@ def used(manifest: Manifest, specs: Specs) -> Iterator[tuple[str, str, Path]]:
 
 
 def _used_by_pod(spec: Any, path: Path) -> Iterator[tuple[str, str, Path]]:
-    for kind, way in USES:
+    for kind, way in POD_REFERENCES:
         yield from _named(kind, spec, path, way)
     for place, container in containers_of(spec, path):
-        for kind, way in USED_BY_CONTAINER:
+        for kind, way in CONTAINER_REFERENCES:
             yield from _named(kind, container, place, way)
 
 
@@ -194,7 +194,7 @@ def models_in(manifest: Manifest) -> Iterator[workloads.Reference]:
     yield from workloads.references_of(manifest.value)
     if is_foreign(manifest):
         for key, value in manifest.value.items():
-            if key not in ASIDE:
+            if key not in NEVER_POD_SPECS:
                 yield from workloads.references_in(value, (key,))
     elif manifest.kind in ("ConfigMap", "Secret"):
         for part in ("data", "stringData"):
