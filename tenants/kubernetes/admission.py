@@ -11,8 +11,8 @@ pod of a recalled version is not made again, though its Deployment is there. Of 
 it adds is judged: what names a recalled version already must still be scaled down, and lose the
 finalizers that keep it from being deleted. The pods that it would make are judged by themselves.
 
-Everything that is not understood is refused, and where the database does not answer in time so is
-the request: under ``failurePolicy: Fail`` that is a denial.
+A review that is malformed, or for which the database does not answer in time, gets an HTTP error:
+under ``failurePolicy: Fail`` the API server then denies the request.
 """
 
 import logging
@@ -37,9 +37,9 @@ from tenants.text import is_storable
 logger = logging.getLogger("bulkhead.admission")
 
 API_VERSION, KIND = "admission.k8s.io/v1", "AdmissionReview"
-#: How long one statement may take; the API server gives up after ``webhook.TIMEOUT`` seconds.
+#: Milliseconds for one SQL statement: less than the API server waits (``webhook.TIMEOUT_SECONDS``).
 MAX_STATEMENT_MILLISECONDS = 2000
-#: What one answer names at most.
+#: At most this many problems are named in one answer.
 MAX_NAMED_PROBLEMS = 10
 
 UNKNOWN_NAMESPACE = "This namespace belongs to no team here."
@@ -50,7 +50,7 @@ SUSPENDED = "The team of this namespace is suspended: nothing new runs in it."
 @csrf_exempt
 @require_POST
 def admission(request: HttpRequest) -> HttpResponse:
-    """Answer an AdmissionReview; what is none gets 400, and 503 where the database is not there."""
+    """Answer an AdmissionReview: 400 for another body, 503 where the database does not answer."""
     try:
         return HttpResponse(orjson.dumps(answer(request.body)), content_type="application/json")
     except RequestDataTooBig:
@@ -59,7 +59,7 @@ def admission(request: HttpRequest) -> HttpResponse:
     except (Malformed, UnreadablePostError) as error:
         return _refusal(HTTPStatus.BAD_REQUEST, str(error))
     except DatabaseFailure as error:
-        # Its text may repeat values of a query.
+        # The error's text is not logged: it may repeat values of a query.
         logger.error("The database did not answer: %s", type(error).__name__)
         return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The registry's database does not answer.")
 
@@ -110,10 +110,10 @@ def respond(request: Node) -> Object:
 
 
 def _warnings(aliases: list[str], whole: list[Reference], kind: str) -> list[str]:
-    """Return what whoever applies an allowed object may want to know."""
+    """Return the warnings that kubectl shows to whoever applies an allowed object."""
     warnings = [f"@{alias} may move: pods made later follow it." for alias in aliases[:1]]
     if kind != "Pod" and not any("template" in reference.path for reference in whole):
-        # The webhook is asked about what is annotated: about these pods it will not be.
+        # The webhook is only asked about annotated objects, so not about these pods.
         warnings.append(f"The pods of this {kind} name no model: annotate their template too.")
     return warnings
 

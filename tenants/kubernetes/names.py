@@ -6,32 +6,32 @@ Each name has exactly one free part behind a fixed beginning, so two tenants nev
 from tenants import clusters
 from tenants.models import Role
 
-#: How the name of each object of ours begins, in tenants' namespaces and cluster-wide.
+#: The beginning of the name of each object that Bulkhead makes, in namespaces and cluster-wide.
 PREFIX = clusters.PREFIX
 FIELD_MANAGER = MANAGED_BY = "bulkhead"
 PART_OF = "bulkhead-tenant"
-#: Counts up when what is rendered changes, so that a cluster can tell how old a bundle is.
+#: The version of what is rendered; it is raised with each change, so that a bundle's age shows.
 BUNDLE_VERSION = "1"
 
-#: The service accounts of each tenant's namespace; none has its token mounted by itself.
+#: The service accounts of each tenant's namespace; their tokens are not mounted automatically.
 DEFAULT = "default"
 MODEL_SERVER = "model-server"
 MODEL_TRAINER = "model-trainer"
 REGISTRY_SYNC = "registry-sync"
 SERVICE_ACCOUNTS = (DEFAULT, MODEL_SERVER, MODEL_TRAINER, REGISTRY_SYNC)
 
-#: The one ConfigMap that the service account registry-sync may change, and how.
+#: The one ConfigMap that the service account registry-sync may change, and by which verbs.
 SYNC_CONFIG_MAP = f"{PREFIX}-models"
 SYNC_VERBS = ("get", "update", "patch")
 
-#: The roles in a cluster, and which roles here have them. Kubernetes' own `edit` reads secrets and
-#: `admin` binds roles, so Bulkhead has ClusterRoles of its own.
+#: The roles in a cluster, each with the tenant roles that get it. They are ClusterRoles of
+#: Bulkhead's own, since Kubernetes' `edit` may read secrets and its `admin` may bind roles.
 CLUSTER_ROLES: dict[str, tuple[Role, ...]] = {
     "viewer": (Role.VIEWER,),
     "editor": (Role.CONTRIBUTOR, Role.MAINTAINER),
     "admin": (Role.ADMIN,),
 }
-#: PriorityClasses: a server of models goes before a job that can wait.
+#: PriorityClasses: pods that serve models are scheduled before batch jobs.
 SERVING, BATCH = f"{PREFIX}-serving", f"{PREFIX}-batch"
 
 

@@ -10,24 +10,24 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-#: What a suffix multiplies by.
+#: The factor of each suffix.
 SUFFIXES: dict[str, Fraction] = {
     **{name: Fraction(10) ** (3 * power) for power, name in enumerate(("", *"kMGTPE"))},
     **{f"{name}i": Fraction(2) ** (10 * power) for power, name in enumerate("KMGTPE", start=1)},
     **{name: Fraction(1, 10 ** (3 * power)) for power, name in enumerate("mun", start=1)},
 }
-#: The finest quantity; what is finer is rounded to it, away from zero.
+#: The smallest quantity; numbers are rounded to multiples of it, away from zero.
 NANO = SUFFIXES["n"]
-#: The largest quantity with a binary suffix; a larger one is taken for this one.
+#: The largest quantity with a binary suffix; larger ones become this one.
 MAX_BINARY = 2**63 - 1
-# Kubernetes has no bounds. Ours are 1,000 digits on either side of the point and 3 of the exponent:
-# a number that long takes microseconds, and a longer one would cost Python time for nothing.
+# At most 1,000 digits on either side of the point and 3 in the exponent. Kubernetes has no such
+# bounds, but Python takes quadratic time for the digits of a number and refuses more than 4,300.
 QUANTITY = re.compile(
     r"(?P<number>[+-]?(?:[0-9]{1,1000}(?:\.[0-9]{0,1000})?|\.[0-9]{1,1000}))"
     r"(?:[eE](?P<exponent>[+-]?[0-9]{1,3})|(?P<suffix>[KMGTPE]i|[numkMGTPE])?)",
 )
-#: From here on people read a number by its power of ten.
-LARGE = 10**15
+#: Numbers from here on are written with a power of ten.
+MIN_SCIENTIFIC = 10**15
 
 
 def parse(text: str) -> Fraction:
@@ -48,6 +48,6 @@ def write(number: Fraction) -> str:
     """Write a number with up to two decimals, as people read it: 1.5, 0.07, 12,000."""
     if 0 < number < Fraction(1, 200):
         return "less than 0.01"
-    if number >= LARGE:
+    if number >= MIN_SCIENTIFIC:
         return f"{Decimal(round(number)):.2e}"
     return f"{float(number):,.2f}".rstrip("0").rstrip(".")

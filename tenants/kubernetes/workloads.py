@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from tenants.documents import Path, as_text, get, strings_in
 from tenants.text import shortened
 
-#: Where each kind that makes pods keeps their template; a Pod is its own.
+#: The path to the pod template in each kind that makes pods; a Pod is its own template.
 TEMPLATE_PATHS: dict[str, Path] = {
     "Pod": (),
     "PodTemplate": ("template",),
@@ -30,9 +30,9 @@ TEMPLATE_PATHS: dict[str, Path] = {
 }
 CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
-#: The annotations by which a workload says which model it serves; on it or on its pods.
+#: Annotations of a workload or of its pods that say which model it serves, after our prefix.
 MODEL_ANNOTATION, VERSION_ANNOTATION = "registered-model", "model-version"
-#: ``models:/name/3``, ``models:/name@champion`` inside a longer text; clients read any case.
+#: A URI such as ``models:/name/3`` inside a longer text; clients take the scheme in any case.
 MODEL_URI = re.compile(r"models:/+[^\s\"'`,;<>|&)}\]]+", re.IGNORECASE)
 #: At most this many places in one object may name a model: each model costs a query.
 MAX_REFERENCES = 50
@@ -167,7 +167,7 @@ def _annotated(obj: Any, path: Path) -> Iterator[Reference]:
 def references_in(value: Any, path: Path) -> Iterator[Reference]:
     """Yield the models that texts inside a value name by ``models:/``."""
     for place, text in strings_in(value, path):
-        # A whole text may hold a name with spaces in it; inside a longer one no end could be told.
+        # A text that is one URI may hold spaces; inside a longer text a space ends the URI.
         uris = [text] if text.lower().startswith("models:/") else MODEL_URI.findall(text)
         for uri in uris:
             yield Reference(place, "", uri=uri)

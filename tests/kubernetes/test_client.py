@@ -125,7 +125,7 @@ def test_a_list_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {(item["apiVersion"], item["kind"]) for item in listing.items} == {("v1", "Namespace")}
     for most, length, complete in ((1, 1, False), (2, 2, False)):
         with recorded(first) as server:
-            listing = client(tmp_path, server.url).list("v1", "Namespace", most=most)
+            listing = client(tmp_path, server.url).list("v1", "Namespace", max_objects=most)
         assert (len(listing.items), listing.complete) == (length, complete)
 
 

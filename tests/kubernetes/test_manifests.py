@@ -789,9 +789,11 @@ def test_each_model_is_asked_for_once_and_so_many_at_most(asked: list[workloads.
     assert rules_for(env("- models:/fraud/1 " * 50), env("models:/fraud/1")) == {}
     assert len(asked) == 1
     asked.clear()
-    many = env("- " + " ".join(f"models:/fraud/{number}" for number in range(OneTenant.MODELS + 9)))
+    many = env(
+        "- " + " ".join(f"models:/fraud/{number}" for number in range(OneTenant.MAX_MODELS + 9))
+    )
     assert "more models than the 500" in rules_for(many, many)["BH601"]
-    assert len(asked) == OneTenant.MODELS
+    assert len(asked) == OneTenant.MAX_MODELS
 
 
 def test_without_a_tenant_nobody_asks_for_models(asked: list[workloads.Reference]) -> None:
@@ -889,7 +891,7 @@ def test_json_has_what_it_says_it_has() -> None:
     assert (problem["file"], problem["line"], problem["column"]) == ("b.yaml", 3, 1)
     for key, value in written.items():
         assert f"``{key}``" in str(reports.as_json.__doc__), (key, value)
-    few = reports.as_json(report(("a.yaml", MISPLACED)), most=1)
+    few = reports.as_json(report(("a.yaml", MISPLACED)), max_findings=1)
     assert (len(few["findings"]), few["left_out"], few["errors"]) == (1, 1, 1)
     whose = reports.as_json(report(("a.yaml", yaml.safe_dump(pod())), tenant=ALPHA))
     assert (whose["clean"], whose["tenant"], whose["namespace"]) == (

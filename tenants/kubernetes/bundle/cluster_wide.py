@@ -13,7 +13,7 @@ from tenants.kubernetes.bundle.policies import ACCOUNT, policies
 
 READ = ("get", "list", "watch")
 WRITE = (*READ, "create", "update", "patch", "delete")
-#: Bulkhead's own service account in its own namespace, and what it may do.
+#: The names of Bulkhead's own service account and of the ClusterRole that it has.
 REGISTRY = "bulkhead"
 CONTROLLER = f"{names.PREFIX}-controller"
 
@@ -48,7 +48,7 @@ def controller(installation: Installation) -> list[Object]:
             "apiVersion": "v1",
             "kind": "ServiceAccount",
             "metadata": {"name": REGISTRY, "namespace": installation.registry_namespace},
-            # Bulkhead's pods alone run as it, and talk to the API server.
+            # Only Bulkhead's own pods run as this account, and they talk to the API server.
             "automountServiceAccountToken": True,
         },
         _cluster_role(CONTROLLER, _controller_rules()),
@@ -125,7 +125,7 @@ def _controller_rules() -> list[Object]:
         _rule(RBAC, ["rolebindings", "roles"], WRITE),
         _rule(RBAC, ["clusterroles"], ["bind"], names_only=bound),
         _rule("", ["configmaps"], names.SYNC_VERBS, names_only=[names.SYNC_CONFIG_MAP]),
-        # What runs is looked at, and never touched.
+        # Workloads are read for the audit and never written.
         _rule("", running, ["get", "list"]),
         _rule(
             "apps", ["daemonsets", "deployments", "replicasets", "statefulsets"], ["get", "list"]

@@ -8,8 +8,9 @@ from tenants.clusters import Installation
 from tenants.kubernetes import names
 from tenants.kubernetes.bundle.objects import Object
 
-#: Where MLflow's client looks for the token and for the name of its workspace.
+#: The folder in which MLflow's client looks for the token and for its workspace's name.
 CREDENTIALS_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+#: Seconds for which the token is valid; the kubelet renews it before.
 TOKEN_SECONDS = 3600
 IMAGE = "your-image"
 

@@ -17,7 +17,7 @@ from tenants.models import Membership, Tenant
 from tenants.sizes import Size, size_of
 from tenants.text import clean
 
-#: A Kubernetes object.
+#: A Kubernetes object, as its JSON.
 Object = dict[str, Any]
 
 RBAC = "rbac.authorization.k8s.io"
@@ -62,7 +62,7 @@ def render(team: Team, installation: Installation) -> list[Object]:
         maker.object_quota(),
         maker.limit_range(),
         *maker.network_policies(),
-        # Whoever is bound may make workloads at once, also where the rest never comes.
+        # Last: people may make workloads as soon as they are bound, even if the apply breaks off.
         *maker.sync_role(),
         *maker.role_bindings(),
     ]
@@ -103,7 +103,7 @@ class _Bundle:
             standard = f"pod-security.kubernetes.io/{mode}"
             made["metadata"]["labels"][standard] = "restricted"
             made["metadata"]["labels"][f"{standard}-version"] = self.installation.pod_security
-        # A GitOps tool asks before it deletes what holds everything of the team's.
+        # Argo CD asks for a confirmation before it deletes the namespace with all that is in it.
         made["metadata"]["annotations"] |= {
             "argocd.argoproj.io/sync-options": "Prune=confirm,Delete=confirm",
             self.installation.label("display-name"): clean(self.team.name),
@@ -200,12 +200,12 @@ class _Bundle:
             "services.loadbalancers": "0",
             "services.nodeports": "0",
             "count/secrets": str(size.secrets),
-            # Each namespace has one of the cluster's own, kube-root-ca.crt.
+            # One more: the cluster puts kube-root-ca.crt into each namespace.
             "count/configmaps": str(size.config_maps + 1),
             "count/jobs.batch": str(size.jobs),
             "count/cronjobs.batch": str(size.jobs),
             "count/deployments.apps": str(size.deployments),
-            # A deployment keeps ten old ones by itself, and has one more while it changes.
+            # 12 for each Deployment: ten old ones by default, the current one, and the next one.
             "count/replicasets.apps": str(12 * size.deployments),
         }
         return self._object("v1", "ResourceQuota", f"{names.PREFIX}-objects", spec={"hard": hard})

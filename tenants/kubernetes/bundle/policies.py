@@ -23,11 +23,11 @@ NAMESPACE, LABEL_GUARD, SUBJECTS = (
     f"{names.PREFIX}-tenant-{name}" for name in ("namespace", "label-guard", "subjects")
 )
 WORKLOADS = ("deployments", "statefulsets", "daemonsets", "replicasets")
-#: Who is each and every service account, and how the members of one namespace's are called.
+#: How the user name of a service account begins, and the group of all accounts of a namespace.
 ACCOUNT, ACCOUNTS = "system:serviceaccount:", "system:serviceaccounts:"
 
-#: A new object (``it``) and the one it replaces (``was``), of whatever kind: without ``dyn`` the
-#: API server would note for each kind the fields that only another has.
+#: The CEL variables of the new object (``it``) and of the one that it replaces (``was``). They are
+#: ``dyn``, since the API server would otherwise warn of each field that some matched kind lacks.
 IT, WAS = "variables.it", "variables.was"
 
 
@@ -50,7 +50,7 @@ def _tenant_namespace(installation: Installation) -> list[Object]:
         _rule(
             "",
             *("pods", "pods/status", "pods/ephemeralcontainers", "pods/resize"),
-            # A binding's labels are copied to its pod.
+            # The API server copies the labels of a pod's Binding to the pod.
             *("pods/binding", "bindings"),
             *("podtemplates", "services"),
             *_with_status("replicationcontrollers", "persistentvolumeclaims"),
@@ -64,7 +64,7 @@ def _tenant_namespace(installation: Installation) -> list[Object]:
         "was": "dyn(oldObject)",
         "pods": _pods(IT),
         "podsBefore": _if_updated(_pods(WAS)),
-        # Each list holds, for each place, the label's value in a list, or an empty list.
+        # One entry for each place of the label: a list of its value, or an empty list.
         "needed": _each("variables.pods", label),
         "neededBefore": _each("variables.podsBefore", label),
         "claimed": _each(_labelled(IT), label),
@@ -85,13 +85,13 @@ def _tenant_namespace(installation: Installation) -> list[Object]:
             f"nothing in this namespace has a label {label} other than that of its tenant",
             names_tenant=True,
         ),
-        # One tenant's traffic could be drawn to a service of another that has its address; and a
-        # gateway that follows names would lead to a tenant's pods from another's service.
+        # externalIPs: a Service could take over an address, and with it another tenant's traffic.
+        # externalName: a gateway that resolves it would reach one tenant's pods by another's route.
         _validation(
             "variables.addresses == variables.addressesBefore || variables.addresses == []",
             "a service in a tenant's namespace has no externalIPs and no externalName",
         ),
-        # These drive the pods of all tenants from their nodes.
+        # Pods of these priority classes evict the pods of all tenants from their nodes.
         _validation(
             "request.operation != 'CREATE' || request.kind.kind != 'Pod' ||\n"
             f"!({_has(IT, 'spec', 'priorityClassName')}) ||\n"

@@ -22,12 +22,13 @@ from tenants.kubernetes.bundle.objects import Object
 from tenants.kubernetes.workloads import MODEL_ANNOTATION, TEMPLATE_PATHS
 
 NAME = f"{names.PREFIX}-models"
-#: Where the listener is found in Bulkhead's namespace unless an address is given.
+#: The Service and port of the listener in Bulkhead's namespace, unless a URL is given.
 SERVICE, PORT = "bulkhead-admission", 8443
 PATH = "/kubernetes/admission"
-#: In seconds; after that the API server takes no for the answer.
+#: Seconds the API server waits for an answer; then it denies the request (`failurePolicy: Fail`).
 TIMEOUT_SECONDS = 3
-#: The resources of each kind that makes pods, by API group; pods take ephemeral containers later.
+#: The resources of the kinds that make pods, by API group. Ephemeral containers are added to a pod
+#: later, by a subresource of their own.
 RESOURCES: dict[str, tuple[str, ...]] = {
     "": ("pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"),
     "apps": ("daemonsets", "deployments", "replicasets", "statefulsets"),

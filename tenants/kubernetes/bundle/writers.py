@@ -21,17 +21,20 @@ from tenants.kubernetes import names
 from tenants.kubernetes.bundle import cluster_wide
 from tenants.kubernetes.bundle.objects import Object, Team, render
 
-#: How each YAML file of ours begins, and what a JSON file of ours says: only those are replaced.
+#: The first words of each YAML file that Bulkhead writes, and a key of each JSON file. A file
+#: without them is somebody else's and is never replaced.
 MARK = "# Made by Bulkhead"
 MADE_BY = "madeBy"
-#: How YAML is applied: by another way, kubectl would become a second manager of each field.
+#: The command that applies a file. Without --server-side and our field manager, kubectl would
+#: become a second manager of each field.
 APPLY = f"kubectl apply --server-side --field-manager={names.FIELD_MANAGER} -f"
-#: What YAML 1.1 reads as something else than text, in the reader of Kubernetes if not in ours.
+#: Words and numbers that YAML 1.1 does not read as text: Kubernetes' reader follows 1.1, PyYAML not
+#: in all of them.
 UNTEXTUAL = re.compile(r"[-+.~\d].*|y|n|yes|no|on|off|true|false|null", re.I | re.S)
-#: Zips hold no time of their own; this is the first that they can hold.
+#: The time of each file in a zip, the earliest that the format has: equal files give equal zips.
 BEGINNING = (1980, 1, 1, 0, 0, 0)
 IN_CLUSTER = "https://kubernetes.default.svc"
-#: Who makes the objects in a cluster where Argo CD applies them.
+#: The user name under which Argo CD applies objects, as the cluster has it.
 ARGO_CD = "system:serviceaccount:argocd:argocd-application-controller"
 
 
@@ -169,7 +172,7 @@ class Repository:
     def __post_init__(self) -> None:
         for what in ("url", "revision", "project", "server"):
             value = getattr(self, what)
-            # Argo CD reads these as templates, where braces would be instructions.
+            # Argo CD evaluates these as Go templates, in which braces are instructions.
             if not re.fullmatch(r"[^\s{}\x00-\x1f]+", value):
                 raise ValueError(f"The {what} {value!r} of a repository cannot be used.")
         if not re.fullmatch(r"([\w.-]+(/[\w.-]+)*)?", self.folder) or ".." in self.folder:
@@ -229,7 +232,7 @@ def _tenants_set(cluster: str, repository: Repository) -> Object:
                 "applicationsSync": "create-update",
             },
             "template": {
-                # Neither part has dots, so no two pairs of them have the same name.
+                # Neither part can hold a dot, so two different pairs never give one name.
                 "metadata": {"name": "{{.namespace}}.{{.cluster}}"},
                 "spec": _application(repository, "{{.path.path}}", "{{.namespace}}"),
             },

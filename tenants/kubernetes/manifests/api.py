@@ -6,17 +6,18 @@ import orjson
 from django.http import HttpResponse
 
 from tenants.api import Call, endpoint, json_response
+from tenants.documents import get
 from tenants.errors import InvalidRequest
 from tenants.isolation.scope import token_scope
 from tenants.kubernetes.manifests import reports
 from tenants.kubernetes.manifests.reader import SENT_LIMITS, TooLarge
 from tenants.models import Tenant
 
-#: What manifests may come as; as JSON they are the text of a field.
+#: Content types of manifests as they are; as JSON they are the text of a field.
 YAML_TYPES = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain"}
 JSON_TYPE = "application/json"
 FILE = "manifests"
-#: So many findings are listed.
+#: At most this many findings are listed in an answer.
 MAX_LISTED_FINDINGS = 1_000
 
 
@@ -37,7 +38,7 @@ def check_manifests(call: Call) -> HttpResponse:
     """Check manifests for the token's team: 200 with the report, whatever was found.
 
     The body is YAML or JSON text, or ``{"manifests": "…"}``; ``?format=sarif`` asks for SARIF.
-    Nothing of it is kept.
+    Nothing of it is kept. Raises InvalidRequest for a body that is not read, or too large.
     """
     write = WRITERS.get(call.request.GET.get("format", "json"))
     if write is None:
@@ -63,10 +64,10 @@ def _content(call: Call) -> bytes:
             f"Send the manifests as {' or '.join(sorted({*YAML_TYPES, JSON_TYPE}))}."
         )
     try:
-        said = orjson.loads(call.request.body)
+        body = orjson.loads(call.request.body)
     except orjson.JSONDecodeError:
-        said = None
-    text = said.get("manifests") if isinstance(said, dict) else None
+        body = None
+    text = get(body, "manifests")
     if not isinstance(text, str):
         raise InvalidRequest('Send {"manifests": "…"}, or the manifests alone as application/yaml.')
     return text.encode()

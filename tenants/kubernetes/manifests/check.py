@@ -43,27 +43,31 @@ class ManifestFinding:
 
 
 def check(
-    manifests: Sequence[Manifest], tenant: Tenant | None = None, most: int = FILE_LIMITS.findings
+    manifests: Sequence[Manifest],
+    tenant: Tenant | None = None,
+    max_findings: int = FILE_LIMITS.findings,
 ) -> list[ManifestFinding]:
     """Return what is wrong with the objects, in the order of the files.
 
     With a tenant, whose scope must be open, everything must stay in its namespace. Without one the
     Namespace objects among the manifests are the tenants, and no database is asked. Raises TooLarge
-    where there are more than ``most``: an error could be among those that nobody looked for.
+    for more than ``max_findings``: an error could be among those that nobody looked for.
     """
     objects = [manifest for manifest in manifests if manifest.is_object]
     tenancy = DeclaredTenants(objects) if tenant is None else OneTenant(tenant)
     checker = _Checker(tenancy, objects)
     found: dict[
         tuple[str, FilePosition, str], ManifestFinding
-    ] = {}  # what aliases repeat is said once
+    ] = {}  # aliases repeat values, and each finding is listed once
     files: dict[str, int] = {}
     for manifest in manifests:
         files.setdefault(manifest.file, len(files))
         for one in checker.findings(manifest):
             found.setdefault((one.rule.id, one.place, one.message), one)
-            if len(found) > most:
-                words = f"There is more than {most:,} times something wrong; check it in parts."
+            if len(found) > max_findings:
+                words = (
+                    f"There is more than {max_findings:,} times something wrong; check it in parts."
+                )
                 raise TooLarge(words, one.place)
     return sorted(
         found.values(), key=lambda one: (files[one.place.file], one.place, one.rule.id, one.message)
@@ -72,7 +76,7 @@ def check(
 
 # --- whose namespaces ----------------------------------------------------------------------
 
-#: Kinds that lie in no namespace: Kubernetes' own, and some that many clusters have.
+#: Cluster-scoped kinds: Kubernetes' own, and those of widespread operators.
 CLUSTER_WIDE_KINDS = frozenset(
     {
         *("Namespace", "Node", "PersistentVolume", "ComponentStatus", "CustomResourceDefinition"),
@@ -92,7 +96,7 @@ CLUSTER_WIDE_KINDS = frozenset(
         *("ClusterTrainingRuntime", "ClusterStorageContainer", "NodePool", "NodeClaim"),
     }
 )
-#: Namespaces that are the cluster's own, and so no tenant's.
+#: Namespaces that belong to the cluster itself, never to a tenant.
 SYSTEM_NAMESPACES = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
@@ -133,8 +137,8 @@ class OneTenant:
     """
 
     pods_need_label = True
-    #: So many models are asked for; each costs a look into the database.
-    MODELS = 500
+    #: At most this many models are looked up in one check: each costs a query.
+    MAX_MODELS = 500
 
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
@@ -150,7 +154,7 @@ class OneTenant:
                 yield Violation("BH107", ("metadata", "name"), words)
             yield from pods.pod_security(manifest)
         elif manifest.kind in CLUSTER_WIDE_KINDS:
-            if manifest.kind != "ClusterRoleBinding":  # of which more is said
+            if manifest.kind != "ClusterRoleBinding":  # BH106 says more
                 yield Violation(
                     "BH105", ("kind",), "is the whole cluster's, and lies in no namespace"
                 )
@@ -178,8 +182,10 @@ class OneTenant:
         for reference in references.models_in(manifest):
             asked = replace(reference, path=())
             if asked not in self._verdicts:
-                if len(self._verdicts) >= self.MODELS:
-                    words = f"names more models than the {self.MODELS} that are looked up at once"
+                if len(self._verdicts) >= self.MAX_MODELS:
+                    words = (
+                        f"names more models than the {self.MAX_MODELS} that are looked up at once"
+                    )
                     yield Violation("BH601", reference.path, words)
                     return
                 self._verdicts[asked] = workloads.verdict_on(asked)
@@ -245,9 +251,9 @@ class DeclaredTenants:
         namespace, name = manifest.namespace, manifest.name[:254]
         starts = (name[: dash.start()] for dash in re.finditer("-", name))
         named = next((start for start in reversed([*starts]) if start in self._owners), namespace)
-        said = manifest.get("metadata", "labels", self._label)
+        label = manifest.get("metadata", "labels", self._label)
         owner = self._owners[namespace]
-        if self._owners[named] != owner and said not in (owner, namespace):
+        if self._owners[named] != owner and label not in (owner, namespace):
             words = (
                 f"is placed in namespace {shown(namespace)}, and by its name it belongs to "
                 f"{shown(named)}; label it {self._label}: {shown(owner)} if it does belong to "
@@ -284,9 +290,10 @@ class _Checker:
 
     def __init__(self, tenancy: Tenancy, manifests: Sequence[Manifest]) -> None:
         self._tenancy = tenancy
-        #: Where the objects are that pods use, by kind and name: places by namespace.
+        #: Objects that pods can use, by kind and name: the position of each, by namespace.
         self._declared: dict[tuple[str, str], dict[str, FilePosition]] = defaultdict(dict)
-        #: Where service accounts are bound, by their namespace and name; no more than are said.
+        #: RoleBindings of each service account (namespace, name): the position, by namespace. At
+        #: most one more than a message lists.
         self._bound: dict[tuple[str, str], dict[str, FilePosition]] = defaultdict(dict)
         for manifest in manifests:
             if manifest.kind in references.REFERENCED_KINDS and not manifest.group:
@@ -351,9 +358,9 @@ class _Checker:
         )
         for label, values in wanted.items():
             for path in places:
-                said = manifest.get(*path, "metadata", "labels", label)
-                if said is not None and said not in values:
-                    words = f"carries the label {label}: {shown(said)}, and its namespace's is "
+                value = manifest.get(*path, "metadata", "labels", label)
+                if value is not None and value not in values:
+                    words = f"carries the label {label}: {shown(value)}, and its namespace's is "
                     where = (*path, "metadata", "labels", label)
                     yield Violation("BH104", where, f"{words}{shown(values[0])}")
         if self._tenancy.pods_need_label:
@@ -376,7 +383,7 @@ class _Checker:
         yield from access.account_of_pod(spec, path)
         for place, container in containers_of(spec, path):
             yield from pods.container(place, container)
-            if "ephemeralContainers" not in place:  # they can have none
+            if "ephemeralContainers" not in place:  # Kubernetes allows them no resources
                 yield from pods.limits(spec, place, container)
             if home is not None:
                 yield from network.addresses(place, container, home)

@@ -17,11 +17,12 @@ from tenants.documents import Path, get, text_of
 from tenants.text import shown
 from tenants.yaml_loader import LOADER
 
-#: How many levels a document may have; a pod has some ten.
+#: At most this many levels of nesting in a document; a pod has about ten.
 MAX_DEPTH = 100
-#: A text counts as one value more for each so many characters: aliases repeat long ones too.
+#: Every 8 characters of text count as one value, so that aliases which repeat long strings are
+#: limited too.
 CHARS_PER_VALUE = 8
-#: Where YAML begins a new line.
+#: Line breaks, as YAML 1.1 has them.
 LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
@@ -47,14 +48,14 @@ class Unreadable(Exception):
 
 
 class TooLarge(Unreadable):
-    """There is more to read than is read here."""
+    """The files exceed one of the limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is read: bytes of text, values with all repetitions by aliases, and objects.
+    """At most this much is read: bytes of text, values with those that aliases repeat, objects.
 
-    Of ``findings`` no more are looked for; where there are more, the files were not checked.
+    With more than ``findings``, the check ends and counts as not done.
     """
 
     size: int
@@ -63,11 +64,11 @@ class Limits:
     findings: int
 
 
-#: For whoever sends manifests to a server, and for who has them on a disk of their own.
+#: Limits for manifests that are sent to the server, and for files that a command reads locally.
 SENT_LIMITS = Limits(size=1024 * 1024, values=400_000, objects=5_000, findings=10_000)
 FILE_LIMITS = Limits(size=64 * 1024 * 1024, values=20_000_000, objects=200_000, findings=1_000_000)
 
-#: A line and a column.
+#: A line and a column, both from 1.
 Position = tuple[int, int]
 
 
@@ -223,7 +224,7 @@ def _as_item_of(whole: Map, item: Any) -> Any:
 
 # --- values --------------------------------------------------------------------------------
 
-#: What words mean without quotes; kubectl's reader takes YAML 1.1's, `y` and `n` too.
+#: YAML 1.1's words for true, false and null, without quotes; kubectl takes `y` and `n` too.
 WORDS: dict[str, bool | None] = {
     spelt: value
     for value, words in (
@@ -237,11 +238,11 @@ WORDS: dict[str, bool | None] = {
 INTEGER = re.compile(r"([-+]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 NUMERIC = frozenset("+-.0123456789")
-#: Numbers are shorter; Python takes its time for the digits of very long ones.
+#: At most this many characters are read as a number: very long ones cost Python much time.
 MAX_NUMBER_CHARS = 40
 
 STANDARD = "tag:yaml.org,2002:"
-#: What a value with one of the tags that are obeyed must be.
+#: The tags that are obeyed, and the types that a value with one may have.
 TAGS: dict[str, tuple[type, ...]] = {
     f"{STANDARD}bool": (bool,),
     f"{STANDARD}int": (int,),
@@ -295,7 +296,7 @@ class _Documents:
         self._events = yaml.parse(text, Loader=LOADER)
         self._spend = spend
         self._open: list[_Open] = []
-        #: Values by anchor with their sizes and heights; None while one has not ended.
+        #: Value, size and height of each anchor; None while its value has not ended.
         self._anchors: dict[str, tuple[Any, int, int] | None] = {}
         self._root: tuple[Any, Position] = (None, (1, 1))
 
@@ -460,7 +461,7 @@ def _position(event: Any) -> Position:
 
 # --- what is wrong, and where --------------------------------------------------------------
 
-#: JSON writes what is outside Unicode's first plane as two halves, which YAML does not know.
+#: Surrogate pairs: JSON escapes characters beyond U+FFFF as two halves, which YAML does not know.
 HALVES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 
 
@@ -507,7 +508,7 @@ def _at(file: str) -> FilePosition:
     return FilePosition(file, 1, 1)
 
 
-#: So many names are listed in a message.
+#: At most this many names are listed in a message.
 MAX_LISTED_NAMES = 5
 
 

@@ -22,7 +22,7 @@ from tenants.kubernetes.manifests.rules.catalogue import ERROR, RULES, WARNING, 
 from tenants.models import Tenant
 from tenants.text import printable
 
-#: Where the API checks manifests; `tenants` names it on its page, the registry answers there.
+#: The path of the check in the API, below a team's address.
 ENDPOINT = "2.0/bulkhead/manifests/check"
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -105,7 +105,7 @@ def _printed(place: FilePosition) -> str:
 # --- as JSON -------------------------------------------------------------------------------
 
 
-def as_json(report: ManifestReport, most: int | None = None) -> dict[str, Any]:
+def as_json(report: ManifestReport, max_findings: int | None = None) -> dict[str, Any]:
     """Return the report as JSON has it.
 
     ``clean`` is true if there is no error and each file could be read. ``objects``, ``errors`` and
@@ -114,10 +114,10 @@ def as_json(report: ManifestReport, most: int | None = None) -> dict[str, Any]:
     its ``name``, ``severity`` (error or warning), ``message``, ``help``, where it is (``file``,
     ``line`` and ``column``, which count from 1, and ``path`` inside the object) and the ``object``
     (``kind``, ``name``, ``namespace``, each empty where it says none). ``unreadable`` has the files
-    that could not be read: ``file``, ``line``, ``column`` and ``message``. No more than ``most``
+    that could not be read: ``file``, ``line``, ``column`` and ``message``. At most ``max_findings``
     findings are listed; ``left_out`` is how many are not.
     """
-    listed = report.findings[:most]
+    listed = report.findings[:max_findings]
     return {
         "clean": not report.errors and not report.unreadable,
         "tenant": report.tenant.slug if report.tenant else None,
@@ -157,7 +157,7 @@ def _place(place: FilePosition) -> dict[str, Any]:
 # --- as SARIF ------------------------------------------------------------------------------
 
 
-def as_sarif(report: ManifestReport, most: int | None = None) -> dict[str, Any]:
+def as_sarif(report: ManifestReport, max_findings: int | None = None) -> dict[str, Any]:
     """Return the report as SARIF 2.1.0: one run, all rules, a result for each finding.
 
     A file that could not be read is a notification of a run that was not successful.
@@ -194,7 +194,7 @@ def as_sarif(report: ManifestReport, most: int | None = None) -> dict[str, Any]:
                         "message": {"text": finding.message},
                         "locations": [_location(finding.place)],
                     }
-                    for finding in report.findings[:most]
+                    for finding in report.findings[:max_findings]
                 ],
             }
         ],

@@ -27,12 +27,12 @@ from tenants.requests import require_get_or_post
 from tenants.team_paths import team_address
 from tenants.text import shown
 
-#: What is pasted is called so in findings.
+#: The file name of pasted manifests in findings.
 PASTED = "pasted text"
-#: So many findings are shown.
+#: At most this many findings are shown on the page.
 MAX_SHOWN_FINDINGS = 200
 
-#: Two faults of the usual kind: the wrong namespace, and the node's network.
+#: A pod with two common mistakes: the wrong namespace, and its node's network.
 EXAMPLE = """\
 apiVersion: v1
 kind: Pod

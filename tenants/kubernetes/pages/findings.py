@@ -14,11 +14,11 @@ from tenants.kubernetes.pages.network import Picture, picture_of
 from tenants.kubernetes.quantities import parse, write
 from tenants.models import NamespaceState
 
-#: What was looked at longer ago than this may no longer be so.
+#: After this time the last look counts as stale.
 STALE_AFTER = timedelta(minutes=10)
 
-#: How each state of an object reads and its chip looks, the gravest first. What others have put
-#: beside ours comes first: it can open what is closed although all of ours is as it should be.
+#: The label and the chip's colour class of each state of an object, the gravest state first. A
+#: foreign object is the gravest: it can allow what our objects forbid, although they are in sync.
 STATES: dict[str, tuple[str, str]] = {
     "foreign": ("foreign", "bad"),
     "conflict": ("not ours", "bad"),
@@ -34,7 +34,7 @@ STATES: dict[str, tuple[str, str]] = {
 FINE_STATES = frozenset({"in_sync", "created", "corrected", "pruned"})
 GRAVITY = {state: place for place, state in enumerate(STATES)}
 
-#: The chip of a namespace's state.
+#: The chip's colour class for each state of a namespace.
 CHIPS: dict[str, str] = {
     NamespaceState.State.IN_SYNC: "ok",
     NamespaceState.State.DRIFT: "warn",
@@ -48,7 +48,7 @@ MODES = {
 }
 
 _GIB = Fraction(2**30)
-#: What a quota limits: in words, in which unit, and how much of what is counted that unit is.
+#: The resources of a quota: label, unit, and the size of that unit in what the quota counts.
 RESOURCES: dict[str, tuple[str, str, Fraction]] = {
     "requests.cpu": ("CPU requested", "cores", Fraction(1)),
     "limits.cpu": ("CPU limits", "cores", Fraction(1)),
@@ -71,7 +71,7 @@ RESOURCES: dict[str, tuple[str, str, Fraction]] = {
     "count/replicasets.apps": ("ReplicaSets", "", Fraction(1)),
 }
 NO_AMOUNT = "none"
-#: From this share of a limit on, its bar warns.
+#: The share of a limit from which its bar is shown as a warning.
 WARN_SHARE = Fraction(9, 10)
 
 
@@ -83,7 +83,7 @@ class FoundObject:
     name: str
     state: str
     detail: str = ""
-    #: What differs: a field, and who last wrote it.
+    #: The fields that differ, each with the field manager that last wrote it.
     fields: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -108,11 +108,11 @@ class Limit:
 
     resource: str
     label: str
-    #: “1.5 of 4 cores”, or “4 cores” where the use is not known.
+    #: “1.5 of 4 cores”, or “4 cores” where the usage is unknown.
     text: str
-    #: The part of the limit that is used; None where that cannot be said.
+    #: The share of the limit that is used; None where usage or limit is unknown.
     share: Fraction | None = None
-    #: What the limit should be, where the cluster has another one.
+    #: The bundle's limit, where the cluster has another one.
     wanted: str = ""
 
     @property
@@ -135,14 +135,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """What the team reads of one cluster."""
+    """One cluster on the team's page: its state, limits, objects and network."""
 
     state: NamespaceState
     limits: list[Limit]
-    #: What may not be there at all, and is not.
+    #: Labels of the resources whose limit is zero.
     forbidden: list[str]
     picture: Picture
-    #: Whether the namespace was looked into; without that there is only what should be.
+    #: Whether the namespace's objects were read; if not, the page shows the bundle only.
     is_known: bool
     wrong: list[FoundObject] = field(default_factory=list)
     fine: list[FoundObject] = field(default_factory=list)
@@ -220,7 +220,7 @@ def findings_of(state: NamespaceState) -> list[FoundObject]:
         )
         for entry in state.objects_found
     ]
-    # Equal ones stay as they were written: in the order in which they are applied.
+    # The sort is stable: objects of one state stay in the order in which they are applied.
     return sorted(found, key=lambda finding: GRAVITY.get(finding.state, -1))
 
 
@@ -270,13 +270,13 @@ def _amount(number: Fraction, unit: str) -> str:
 
 # --- who is what in the cluster ------------------------------------------------------------
 
-#: What each role may do in the cluster.
+#: Each role in the cluster, in a sentence.
 ROLE_DESCRIPTIONS = {
     "viewer": "See what runs, its settings and its logs, but no secrets",
     "editor": "Run deployments and jobs, and change their settings and volumes",
     "admin": "What an editor may, and read and write secrets",
 }
-#: What each service account is for.
+#: The purpose of each service account.
 ACCOUNT_DESCRIPTIONS = {
     names.DEFAULT: "Pods that name no account",
     names.MODEL_SERVER: "Pods that serve models; the gateway reaches these",

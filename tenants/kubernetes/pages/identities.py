@@ -23,7 +23,7 @@ from tenants.models import Membership, Tenant
 from tenants.requests import require_get_or_post
 
 ROLE_CHOICES = [(role, role.label) for role in ROLES]
-#: The id of the list of names that the field for a service account offers.
+#: The HTML id of the list of names that the field for a service account suggests.
 ACCOUNTS = "service-accounts"
 
 

@@ -54,7 +54,7 @@ class Doubt:
     kind: str
     name: str
     meaning: str
-    #: Whether it may let more through; a missing one's part is in the picture already.
+    #: Whether it may allow more than is drawn; a missing policy is left out of the drawing already.
     adds: bool = True
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ def picture_of(
     return Picture(namespace, tuple(flows), closed_in, closed_out, tuple(doubts))
 
 
-#: What makes the picture doubtful, by the state of the policy.
+#: Kind and meaning of the doubt for each state of a policy that raises one.
 _ALTERED = ("Altered policy", "it may let through something else than what is drawn.")
 DOUBTS: dict[Any, tuple[str, str]] = {
     "foreign": ("Foreign policy", "whatever it lets through comes on top of what is drawn."),
@@ -162,7 +162,7 @@ def _read(
     """Return whether all pods are closed in a direction, and what the policies let through."""
     closed, rules = False, []
     for name, spec in policies.items():
-        # Kubernetes' own default for a policy that does not say what it is about.
+        # Kubernetes' default for a policy without policyTypes.
         usual = ["Ingress", "Egress"] if "egress" in spec else ["Ingress"]
         if kind not in spec.get("policyTypes", usual):
             continue
@@ -170,12 +170,12 @@ def _read(
         closed = closed or pods == ALL_PODS
         for rule in spec.get(rules_key) or []:
             ports = _ports(rule.get("ports") or [])
-            # A rule that names nobody means everybody.
+            # A rule without peers allows all peers.
             for peer in rule.get(peers_key) or [None]:
                 label, inside, is_open = _peer(peer, namespace, here)
                 rules.append(_Allowance(pods, label, ports, name, inside=inside, open=is_open))
     if not closed:
-        # The pods that no policy selects are free, and nothing says which those are.
+        # Pods that no policy selects are not restricted; which those are, is unknown here.
         rules.append(_Allowance(ALL_PODS, ANYBODY, "", "", open=True))
     return closed, rules
 
@@ -268,7 +268,7 @@ def _peer(peer: Object | None, namespace: str, here: Installation) -> tuple[str,
 
 BOX, STEP, TOP = 46, 60, 1
 PODS_TOP, PODS_STEP = 54, 44
-#: The most doubts that are drawn; all of them stand in the text.
+#: At most this many doubts are drawn; the text names all of them.
 MAX_DRAWN_DOUBTS = 3
 
 
@@ -461,7 +461,7 @@ def _line(peer: _Peer, x: int, y: int, frame: _Frame, pods: Mapping[str, int]) -
     if peer.way == "out":
         begin, end = end, begin
     bend = (x + inner) // 2
-    # The head points where the line ends; the line stops short of it.
+    # The arrow head ends at the box; the line ends where the head begins.
     back = 8 if end[0] > begin[0] else -8
     return format_html(
         '<g class="{}"><path class="line" d="M{} {}C{} {} {} {} {} {}"/>'

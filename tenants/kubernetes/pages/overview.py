@@ -14,9 +14,10 @@ from tenants.kubernetes.pages import findings
 from tenants.kubernetes.pages.findings import RESOURCES, STALE_AFTER, Limit
 from tenants.models import NamespaceState, Tenant
 
-#: The state of a tenant of which nobody has looked at a cluster.
+#: The state of a tenant whose namespace was never looked at in any cluster.
 UNSEEN = "unseen"
-#: What a tenant is counted under, the gravest first: it is the gravest of its clusters'.
+#: The states with their labels, the gravest first. A tenant counts under the gravest of its
+#: clusters' states.
 GRAVEST_FIRST: dict[str, str] = {
     NamespaceState.State.ERROR: "Error",
     NamespaceState.State.CONFLICT: "Not ours",
@@ -46,12 +47,12 @@ class Row:
     """What the platform's page shows of a tenant."""
 
     tenant: Tenant
-    #: Each cluster's name, its state's key and its state in words.
+    #: Name, state and the state's label of each cluster.
     clusters: list[tuple[str, str, str]]
     wrong: int
     foreign: int
     workloads: int
-    #: The limit that is nearest to being reached.
+    #: The limit of which the largest share is used.
     nearest: Limit | None
     checked_at: datetime | None
     stale: bool
@@ -103,7 +104,7 @@ def row_of(standing: Standing) -> Row:
         limit
         for state in states
         for limit in findings.limits_of((), state.quota)[0]
-        # A resource of the team's own making could be called anything.
+        # Only known resources: the name of a custom one could be any text of the team's.
         if limit.share is not None and limit.resource in RESOURCES
     ]
     return Row(

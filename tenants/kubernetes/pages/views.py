@@ -99,6 +99,6 @@ def _zip(files: dict[str, str], name: str) -> HttpResponse:
 
 def _file(content: bytes, kind: str, name: str) -> HttpResponse:
     response = HttpResponse(content, content_type=kind)
-    # A namespace's name is a label of DNS, so this name needs no quoting.
+    # A namespace's name is a DNS label, so the file name needs no quoting.
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response

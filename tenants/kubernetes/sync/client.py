@@ -23,20 +23,20 @@ from tenants.kubernetes.names import FIELD_MANAGER
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 
-#: Seconds: to connect, and until the next bytes of an answer come.
+#: Seconds to connect, and seconds until the next bytes of an answer arrive.
 TIMEOUT_SECONDS = (5.0, 30.0)
-#: Seconds before a call that may work later is made again.
+#: Seconds before each retry of a call that failed for a reason that may pass.
 RETRY_SECONDS = (0.5, 1.0, 2.0)
-#: The longest that a server may ask to wait.
+#: At most this many seconds of a server's Retry-After are waited.
 MAX_RETRY_SECONDS = 10.0
-#: Seconds for one answer and for a whole list, however slowly they come.
+#: At most this many seconds for one answer and for all pages of a list, however slow the server.
 MAX_ANSWER_SECONDS, MAX_LIST_SECONDS = 120.0, 300.0
-#: Bytes of an answer, and of a whole list; a page of 250 pods has about five million.
+#: At most this many bytes of one answer and of all pages of a list; 250 pods take about 5 MB.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 PAGE_OBJECTS = 250
 
-#: Where objects are found: apiVersion and kind to the name in addresses, and whether in namespaces.
+#: The resource name of each apiVersion and kind in URLs, and whether it is namespaced.
 RESOURCES = {
     ("v1", "Namespace"): ("namespaces", False),
     ("v1", "ServiceAccount"): ("serviceaccounts", True),
@@ -57,7 +57,7 @@ RESOURCES = {
     ("scheduling.k8s.io/v1", "PriorityClass"): ("priorityclasses", False),
 }
 
-#: Errors of the server's own, by their status, that no second attempt would mend.
+#: Parts of messages with status 5xx whose cause is the request itself: retrying is of no use.
 PERMANENT_ERRORS = (
     "failed to create typed patch object",
     "unable to convert",
@@ -85,7 +85,7 @@ class NoAccess(ClusterError):
 
 
 class AnswerTooLarge(ClusterError):
-    """An answer has more bytes than are read."""
+    """An answer has more than MAX_ANSWER_BYTES."""
 
 
 class ClusterUnreachable(ClusterError):
@@ -146,7 +146,7 @@ class Answer:
     object: Object
     warnings: tuple[str, ...] = ()
     created: bool = False
-    #: The bytes that it took.
+    #: The size of the answer in bytes.
     size: int = field(default=0, compare=False)
 
 
@@ -165,15 +165,15 @@ class ClusterApi(Protocol):
         """Return the cluster's version, such as v1.36.2."""
 
     def get(self, version: str, kind: str, name: str, namespace: str = "") -> Answer:
-        """Return one object; ApiError with status 404 where there is none."""
+        """Return one object; ClusterApiError with status 404 where there is none."""
 
     def list(
-        self, version: str, kind: str, namespace: str = "", *, most: int = 10_000
+        self, version: str, kind: str, namespace: str = "", *, max_objects: int = 10_000
     ) -> ObjectListing:
         """Return the objects of a kind, in a namespace or in all; not all if they are too many."""
 
     def create(self, obj: Object) -> Answer:
-        """Make an object; ApiError with status 409 where one of its name is there already."""
+        """Make an object; ClusterApiError with status 409 where its name is taken."""
 
     def apply(
         self, obj: Object, *, force: bool, dry_run: bool = False, manager: str = FIELD_MANAGER
@@ -209,9 +209,9 @@ class OfficialClient:
         return _one(self._call("GET", _address(version, kind, namespace, name)))
 
     def list(
-        self, version: str, kind: str, namespace: str = "", *, most: int = 10_000
+        self, version: str, kind: str, namespace: str = "", *, max_objects: int = 10_000
     ) -> ObjectListing:
-        """Return the objects of a kind, page by page until there are ``most``.
+        """Return the objects of a kind, page by page until there are ``max_objects``.
 
         Whoever writes objects decides how large they are, so what all of them take is bounded too:
         in bytes and in time. Pages that are too large are asked for in smaller ones.
@@ -229,12 +229,14 @@ class OfficialClient:
                 limit = max(limit // 8, 1)
                 continue
             found, more = _page(page.object)
-            # What is listed does not say its kind, unlike what is got.
+            # The items of a list have no apiVersion and kind; a single object has.
             items += ({"apiVersion": version, "kind": kind, **item} for item in found)
             size += page.size
             ends = not (more and found) or size > MAX_ANSWER_BYTES or time.monotonic() > deadline
-            if ends or len(items) >= most:
-                return ObjectListing(tuple(items[:most]), complete=not more and len(items) <= most)
+            if ends or len(items) >= max_objects:
+                return ObjectListing(
+                    tuple(items[:max_objects]), complete=not more and len(items) <= max_objects
+                )
 
     def create(self, obj: Object) -> Answer:
         """Make an object that must not be there."""
@@ -259,7 +261,7 @@ class OfficialClient:
         return _one(self._call("PUT", _address_of(obj), query, obj))
 
     def delete(self, obj: Object) -> None:
-        """Delete exactly that object."""
+        """Delete exactly that object; raises ValueError for one without a uid."""
         metadata = obj["metadata"]
         exact = {key: metadata[key] for key in ("uid", "resourceVersion") if key in metadata}
         if "uid" not in exact:
@@ -313,7 +315,7 @@ def _body(answer: Any) -> bytes | None:
     """Return an answer's bytes, None for too many; raises TimeoutError if they come too slowly."""
     parts: list[bytes] = []
     size, deadline = 0, time.monotonic() + MAX_ANSWER_SECONDS
-    # One byte at a time would be in time for ever, so none is waited for longer than the whole.
+    # Each read is in time if a byte arrives, so a slow server needs a deadline for the whole.
     while part := answer.read1(CHUNK_BYTES, decode_content=True):
         parts.append(part)
         size += len(part)
@@ -358,7 +360,7 @@ def _configuration(cluster: Cluster) -> Any:
                 client_configuration=made,
                 persist_config=False,
             )
-    except Exception as error:  # the library lets through whatever a file's content causes
+    except Exception as error:  # a kubeconfig's content can make the library raise anything
         detail = f"{cluster.name}: {error}"
         raise NoAccess("Bulkhead has no working access to this cluster.", detail) from error
     made.retries = False
@@ -394,12 +396,12 @@ def _unreachable(error: Exception, host: str) -> ClusterUnreachable:
 
 
 def _read(answer: Any, data: bytes) -> Answer:
-    """Return what a response holds; raises ApiError for a refusal."""
+    """Return what a response holds; raises ClusterApiError for a refusal."""
     try:
         body = json.loads(data)
     except ValueError:
         body = None
-    except RecursionError:  # what manages a field may be nested as deeply as its manager likes
+    except RecursionError:  # managedFields are as deep as whoever wrote the object likes
         raise ClusterError("An object there is nested too deeply to be read.") from None
     if not isinstance(body, dict):
         body = {}

@@ -20,16 +20,16 @@ from tenants.text import clean
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
-#: What is never compared: who an object is, and what the cluster says about it.
+#: Keys that are never compared: the identity of an object, and its status.
 NEVER_COMPARED = frozenset({"apiVersion", "kind", "metadata", "status"})
-#: What the cluster itself, or a team, may add to objects of a kind.
+#: Keys that the cluster or the team may set in our objects of a kind.
 SET_BY_OTHERS = {
     "Namespace": frozenset({"spec"}),
     "ServiceAccount": frozenset({"secrets", "imagePullSecrets"}),
 }
-#: The kinds whose texts are quantities. A cluster keeps one spelling of each: 1024Gi becomes 1Ti.
+#: Kinds whose texts are quantities. A cluster keeps one spelling of each: 1024Gi becomes 1Ti.
 KINDS_WITH_QUANTITIES = frozenset({"ResourceQuota", "LimitRange"})
-#: The kinds of which more objects allow more: a foreign one opens what ours closes.
+#: Kinds whose objects add up: one that is not ours can allow what ours forbid.
 ADDITIVE_KINDS = frozenset({"RoleBinding", "NetworkPolicy"})
 
 
@@ -124,7 +124,7 @@ def culprits(
     named = {cause.field: cause.manager for cause in (error.conflicts if error else ())}
     found = []
     for path in paths:
-        # A conflict names a field with a dot before each key, whatever else is in the key.
+        # A conflict names a field with a dot before each key, also where the key has dots itself.
         manager = manager_of(live, path) or named.get("".join(f".{key}" for key in path), "")
         found.append(_field(as_text(path), "" if manager == FIELD_MANAGER else manager))
     return found
@@ -141,7 +141,7 @@ def is_unchanged(before: Object, after: Object) -> bool:
 
 
 def _kept(obj: Object) -> Object:
-    # An apply of an empty list counts the generation up, although what is kept has no such list.
+    # Applying an empty list raises the generation, although the stored object has no such list.
     counted = ("resourceVersion", "generation")
     metadata = {key: value for key, value in obj["metadata"].items() if key not in counted}
     entries = list_of(metadata.pop("managedFields", None))
@@ -228,7 +228,7 @@ def _mislabelled(label: str, has_one: bool) -> str:
 
 def _unlimited(pod: Object) -> Iterator[str]:
     for path, container in containers_of(pod.get("spec"), ()):
-        if path[0] == "ephemeralContainers":  # these can have none
+        if path[0] == "ephemeralContainers":  # Kubernetes allows them no resources
             continue
         limits = dict_of(dict_of(container.get("resources")).get("limits"))
         missing = [resource for resource in ("cpu", "memory") if resource not in limits]

@@ -44,16 +44,16 @@ from tenants.text import clean
 logger = logging.getLogger("bulkhead.kubernetes")
 
 State = NamespaceState.State
-#: What is found, as ``NamespaceState`` keeps it: kind, name, state, and what there is to say.
+#: An object as ``NamespaceState.objects_found`` keeps it: kind, name, state, and maybe a detail.
 Entry = dict[str, Any]
 
-#: Entries that each list of a state keeps, and objects of a kind that are looked at.
+#: At most this many entries are kept in each list of a state, and this many objects of a kind read.
 MAX_ENTRIES = 500
 MAX_WORKLOADS = 5_000
-#: How often somebody may change an object between our apply and our look at it.
+#: At most this many times an object is corrected that somebody else keeps changing.
 MAX_ATTEMPTS = 3
 
-#: What runs pods, and where the cluster keeps it; the first version that it serves.
+#: The kinds that run pods, each with its API versions; the first that the cluster serves is read.
 WORKLOADS = (
     ("Pod", ("v1",)),
     ("Deployment", ("apps/v1",)),
@@ -62,9 +62,9 @@ WORKLOADS = (
     ("Job", ("batch/v1",)),
     ("CronJob", ("batch/v1", "batch/v1beta1")),
 )
-#: The kinds with fields that cannot be changed; an object that differs in one is made anew.
+#: Kinds with immutable fields; an object that differs in one is deleted and created again.
 IMMUTABLE_KINDS = frozenset({"RoleBinding", "ResourceQuota"})
-#: What comes of objects that are not as they should be.
+#: Errors raised by objects that are not shaped as the Kubernetes API documents.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -82,7 +82,7 @@ class Stopped(ClusterError):
 
 @dataclass(slots=True)
 class Observation:
-    """What a look found."""
+    """What a look at a namespace found."""
 
     version: str = ""
     entries: list[Entry] = field(default_factory=list)
@@ -207,7 +207,7 @@ def _sync(
 
 @contextmanager
 def _understood() -> Iterator[None]:
-    """Make a ClusterError of what goes wrong with an object that is not as the API describes it.
+    """Raise ClusterError where an object is not shaped as the API documents.
 
     A cluster may say anything, and so may whoever writes objects there; it must stop no other
     team's sync.
@@ -219,7 +219,7 @@ def _understood() -> Iterator[None]:
 
 
 class _Reconciler:
-    """One look at one namespace."""
+    """Compares one namespace with its bundle, once, and corrects it if the mode says so."""
 
     def __init__(
         self, api: ClusterApi, team: Team, installation: Installation, mode: Mode, prune: bool
@@ -370,7 +370,7 @@ class _Reconciler:
                 self._add(wanted, "drift", fields=fields)
             else:
                 if self.corrects and not (after and drift.is_unchanged(live, after)):
-                    self._apply(wanted)  # what is right, but not ours, could go unseen
+                    self._apply(wanted)  # equal, but not managed by us: take over the fields
                 self._add(wanted, "in_sync")
         except ClusterApiError as error:
             if not (error.status == 422 and paths and wanted["kind"] in IMMUTABLE_KINDS):
@@ -413,7 +413,7 @@ class _Reconciler:
         except ClusterApiError as error:
             if error.status != 409:
                 raise
-            return None  # somebody was faster; the next apply shows how it is now
+            return None  # changed since it was read; the next apply shows its state
 
     def _anew(self, wanted: Object, live: Object, fields: list[dict[str, str]]) -> None:
         detail = "A field that differs cannot be changed: the object has to be made anew."
@@ -459,7 +459,7 @@ class _Reconciler:
             except ClusterApiError as error:
                 self.found.warn([f"What runs could not be looked at ({kind}): {error.message}"])
                 continue
-            except ClusterError as error:  # it may be so because of what somebody put there
+            except ClusterError as error:  # an object of the team's may have caused it, on purpose
                 self._unseen(kind, error.message)
                 continue
             if not listing.complete:
@@ -472,11 +472,11 @@ class _Reconciler:
         """List by the first version of the API that the cluster serves."""
         for version in versions[:-1]:
             try:
-                return self.api.list(version, kind, self.team.namespace, most=MAX_WORKLOADS)
+                return self.api.list(version, kind, self.team.namespace, max_objects=MAX_WORKLOADS)
             except ClusterApiError as error:
                 if error.status != 404:
                     raise
-        return self.api.list(versions[-1], kind, self.team.namespace, most=MAX_WORKLOADS)
+        return self.api.list(versions[-1], kind, self.team.namespace, max_objects=MAX_WORKLOADS)
 
     def _unseen(self, kind: str, problem: str) -> None:
         """Add that not all of a kind was looked at, behind which anything could be."""
@@ -528,7 +528,7 @@ def _keep(tenant: Tenant, order: Order, look: _Reconciler) -> NamespaceState:
         with _understood():
             problems = found.problems + audit_workloads(found.workloads)
         if found.state == State.IN_SYNC and problems:
-            values["state"] = State.DRIFT  # the bundle is as it should be, what runs there is not
+            values["state"] = State.DRIFT  # the bundle is in sync, but workloads break its rules
         if values["state"] == State.IN_SYNC:
             values["in_sync_at"] = now
         values["workloads"] = _bounded(problems, found)

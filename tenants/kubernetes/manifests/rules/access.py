@@ -13,7 +13,7 @@ from tenants.kubernetes.manifests.rules.catalogue import Violation, Violations
 from tenants.text import shown
 
 BINDINGS = ("RoleBinding", "ClusterRoleBinding")
-#: How Kubernetes names a service account as a user, and all of a namespace as a group.
+#: The user name of a service account, and how the group of all accounts of a namespace begins.
 ACCOUNT_USER = re.compile(r"system:serviceaccount:([^:]*):(.*)", re.DOTALL)
 ACCOUNTS_GROUP_PREFIX = "system:serviceaccounts:"
 

@@ -12,7 +12,7 @@ def nothing(manifest: Manifest, home: frozenset[str] | None) -> Violations:
     yield from ()
 
 
-#: What is asked of some kinds alone, by API group and kind.
+#: The rules of each kind that has some of its own, by API group and kind.
 BY_KIND: dict[tuple[str, str], Callable[[Manifest, frozenset[str] | None], Violations]] = {
     ("", "Service"): network.service,
     ("", "Endpoints"): network.endpoints,

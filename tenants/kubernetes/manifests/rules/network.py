@@ -14,20 +14,23 @@ from tenants.kubernetes.manifests.reader import Manifest, listed
 from tenants.kubernetes.manifests.rules.catalogue import Violation, Violations
 from tenants.text import shown
 
-#: Addresses that clusters give to pods and nodes.
+#: Blocks from which clusters give addresses to pods and nodes.
 INTERNAL_BLOCKS = tuple(
     ip_network(block)
     for block in (
         *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
-        # The last are the same of IPv4, written as IPv6.
+        # The last block is IPv4 written as IPv6.
         *("127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128", "::ffff:0:0/96"),
     )
 )
-#: So many blocks that are left out are read: each costs some time, and aliases repeat them.
+#: At most this many `except` entries of an ipBlock are evaluated; with more, the block counts as
+#: open. Each takes time, and aliases repeat them.
 MAX_EXCEPTED_BLOCKS = 200
-#: What ends the cluster's name of a Service; the namespace stands before it.
+#: The part of a Service's DNS name that follows its namespace.
 SERVICE_SUFFIX = re.compile(r"\.svc(?![a-z0-9-])")
+#: The characters of a Service's name.
 NAME_CHARS = "abcdefghijklmnopqrstuvwxyz0123456789-"
+#: Name and namespace of the Service of the API server, which every pod may call.
 API_SERVER = ("kubernetes", "default")
 
 
@@ -37,7 +40,7 @@ def _platform() -> frozenset[str]:
     return frozenset({here.registry_namespace, here.gateway_namespace, here.dns_namespace})
 
 
-#: The API groups and kinds that this module's ``policy`` is about.
+#: The API groups and kinds that ``policy`` checks.
 POLICIES = (("networking.k8s.io", "NetworkPolicy"), ("extensions", "NetworkPolicy"))
 
 

@@ -13,18 +13,19 @@ from tenants.kubernetes.manifests.rules.catalogue import Violation, Violations
 from tenants.kubernetes.workloads import containers_of, templates_of
 from tenants.text import shown
 
-#: The specs of pods, each with the way to it.
+#: The pod specs of an object, each with its path.
 Specs = Sequence[tuple[Path, Any]]
+#: Fields of a pod's spec that share a namespace of its node, and what a message says of each.
 HOST_NAMESPACES = {
     "hostNetwork": "uses its node's network",
     "hostPID": "sees the processes of its node",
     "hostIPC": "shares memory with its node",
 }
-#: What a container needs, and how it is called.
+#: The requests and limits that each container must have.
 REQUIRED_RESOURCES = tuple(
     (kind, what) for kind in ("requests", "limits") for what in ("cpu", "memory")
 )
-#: What the parts of an object of another maker's kind are not.
+#: Top-level keys of a custom resource that never hold a pod spec.
 NEVER_POD_SPECS = frozenset({"metadata", "status"})
 
 

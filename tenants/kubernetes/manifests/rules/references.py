@@ -15,11 +15,11 @@ from tenants.kubernetes.manifests.rules.pods import NEVER_POD_SPECS, Specs, is_f
 from tenants.kubernetes.workloads import containers_of
 from tenants.text import shown
 
-#: Kinds that pods use by name.
+#: Kinds that pods refer to by name.
 REFERENCED_KINDS = ("ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount")
-#: Mappings whose keys are whatever people choose.
+#: Mappings whose keys people choose freely, so that no key in them means a namespace.
 FREE_FORM_MAPPINGS = frozenset({"annotations", "labels", "matchLabels", "nodeSelector"})
-#: Annotations by which common controllers copy an object, from `namespace/name` or to namespaces.
+#: Annotations that make widespread controllers copy an object from `namespace/name`, or to others.
 COPY_SOURCE_ANNOTATIONS = (
     "replicator.v1.mittwald.de/replicate-from",
     "reflector.v1.k8s.emberstack.com/reflects",
@@ -31,7 +31,7 @@ COPY_TARGET_ANNOTATIONS = (
     "reflector.v1.k8s.emberstack.com/reflection-auto-namespaces",
     "kubed.appscode.com/sync",
 )
-#: Annotations by which an Ingress uses a secret, which may be `namespace/name`.
+#: Annotations by which an Ingress refers to a secret, maybe as `namespace/name`.
 SECRET_ANNOTATIONS = tuple(
     f"nginx.ingress.kubernetes.io/{key}"
     for key in ("auth-secret", "auth-tls-secret", "proxy-ssl-secret")
@@ -41,7 +41,7 @@ SECRET_ANNOTATIONS = tuple(
 def references(manifest: Manifest, home: frozenset[str]) -> Violations:
     """Yield whatever names a namespace that is not the tenant's, in objects of any kind."""
     if manifest.kind in ("ConfigMap", "Secret") and not manifest.group:
-        return  # they hold texts
+        return  # their data are free texts, not references
     allowed = home
     if manifest.group == "gateway.networking.k8s.io":
         allowed |= {settings.KUBERNETES.gateway_namespace}
@@ -52,7 +52,7 @@ def references(manifest: Manifest, home: frozenset[str]) -> Violations:
                 if namespace not in allowed:
                     words = f"refers to {what}namespace {shown(namespace)}"
                     yield Violation("BH301", path, f"{words}, which is not its tenant's")
-            # Of a NetworkPolicy the rules of the network say more.
+            # network.policy reports open selectors of a NetworkPolicy, as BH401.
             if (manifest.group, manifest.kind) not in network.POLICIES:
                 for path in _everywhere_in(value, (key,)):
                     yield Violation("BH301", path, "takes in namespaces that are not its tenant's")
@@ -129,13 +129,13 @@ def copies(manifest: Manifest, home: frozenset[str]) -> Violations:
             words = f"is a copy of {shown(source)}, which is not its tenant's"
             yield Violation("BH304", ("metadata", "annotations", key), words)
     for key in COPY_TARGET_ANNOTATIONS:
-        said = get(annotations, key)
-        if said is not None and not {part.strip() for part in str(said).split(",")} <= home:
+        targets = get(annotations, key)
+        if targets is not None and not {part.strip() for part in str(targets).split(",")} <= home:
             words = f"lets itself be copied into other namespaces ({key})"
             yield Violation("BH304", ("metadata", "annotations", key), words)
 
 
-#: Where a pod's spec names objects of its namespace; `*` is each item of a list.
+#: Paths in a pod's spec and in a container to names of other objects; `*` is each item of a list.
 POD_REFERENCES: tuple[tuple[str, Path], ...] = (
     ("ServiceAccount", ("serviceAccountName",)),
     ("ServiceAccount", ("serviceAccount",)),
