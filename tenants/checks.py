@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import OperationalError, connection, models
@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from tenants.access import policy_of
 from tenants.isolation import rls
 from tenants.isolation.manager import TenantManager
-from tenants.models import TenantForeignKey, TenantOwned
+from tenants.models import TenantForeignKey, TenantOwned, tenant_owned_models
 
 #: The expression of the policy ``tenant_isolation`` as PostgreSQL prints it. It must be equal: an
 #: additional OR would let other tenants' rows through.
@@ -25,11 +25,6 @@ ISOLATION = (
 )
 #: The expression of a policy ``shared_read``: the rows that the function returns, and no others.
 SHARED = re.compile(rf"\((id|model_id) IN \( SELECT {rls.GRANTED}\(\) AS {rls.GRANTED}\)\)")
-
-
-def tenant_owned_models() -> list[type[TenantOwned]]:
-    """Return every model whose rows belong to tenants."""
-    return [model for model in apps.get_models() if issubclass(model, TenantOwned)]
 
 
 @register(Tags.models)

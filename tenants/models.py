@@ -6,6 +6,7 @@ import uuid
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
+from django.apps import apps
 from django.contrib.auth.models import AbstractUser, Group, UserManager
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -368,6 +369,11 @@ class TenantOwned(models.Model):
     def validate_constraints(self, exclude: Any = None) -> None:
         """Check uniqueness inside the tenant although no form has a field for it."""
         super().validate_constraints(exclude=set(exclude or ()) - {"tenant"})
+
+
+def tenant_owned_models() -> list[type[TenantOwned]]:
+    """Return every model whose rows belong to tenants; only once all apps are loaded."""
+    return [model for model in apps.get_models() if issubclass(model, TenantOwned)]
 
 
 class TenantForeignKey(models.ForeignKey):  # type: ignore[type-arg]

@@ -1,8 +1,7 @@
 """What each tenant has, for platform admins: numbers, and never a name."""
 
-from tenants.checks import tenant_owned_models
 from tenants.isolation.scope import tenant_scope
-from tenants.models import Tenant
+from tenants.models import Tenant, tenant_owned_models
 
 
 def usage_of(tenant: Tenant) -> dict[str, int]:

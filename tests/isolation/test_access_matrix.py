@@ -22,11 +22,11 @@ from pytest_django.fixtures import Settings
 from models_registry import registry
 from models_registry.models import RegisteredModel
 from tenants.access import policy_of, role_with, share
-from tenants.checks import all_patterns, tenant_owned_models
+from tenants.checks import all_patterns
 from tenants.clusters import Cluster
 from tenants.identity import directory, robots, tokens
 from tenants.isolation.scope import tenant_scope
-from tenants.models import Role, User
+from tenants.models import Role, User, tenant_owned_models
 from tests.support.addresses import API, METHODS, PLATFORM, Sent, Target, call, team_addresses
 from tests.support.issuers import refused_identity
 from tests.support.people import World, give_files, make_user

@@ -25,9 +25,8 @@ from guardian.shortcuts import get_groups_with_perms, get_users_with_perms
 from models_registry import registry
 from models_registry.models import Alias, ModelVersion, RegisteredModel
 from tenants.access import share
-from tenants.checks import tenant_owned_models
 from tenants.isolation.scope import tenant_scope
-from tenants.models import AuditEvent, Tenant, TenantOwned, User
+from tenants.models import AuditEvent, Tenant, TenantOwned, User, tenant_owned_models
 from tests.support.people import CANARY, World, committed, make_world
 from tests.support.sql import FORBIDDEN, column, fill_every_table, rows, sqlstate
 

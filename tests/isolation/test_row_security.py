@@ -8,10 +8,9 @@ from django.db import DatabaseError, connection, connections, models, transactio
 
 from models_registry.models import ModelGroupGrant, ModelUserGrant, ModelVersion, RegisteredModel
 from tenants.access import share, unshare
-from tenants.checks import tenant_owned_models
 from tenants.identity import directory
 from tenants.isolation.scope import tenant_scope
-from tenants.models import TenantForeignKey, TenantOwned
+from tenants.models import TenantForeignKey, TenantOwned, tenant_owned_models
 from tests.support.people import CANARY, World, committed, make_world
 from tests.support.sql import (
     CHECK_VIOLATION,

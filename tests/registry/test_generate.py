@@ -12,10 +12,9 @@ from django.test import Client
 
 from models_registry.demo import generate
 from models_registry.models import Alias, ModelVersion, RegisteredModel
-from tenants.checks import tenant_owned_models
 from tenants.identity import directory
 from tenants.isolation.scope import tenant_scope
-from tenants.models import AuditEvent, Membership, Tenant, User
+from tenants.models import AuditEvent, Membership, Tenant, User, tenant_owned_models
 from tests.support.people import committed, make_user, make_world
 
 

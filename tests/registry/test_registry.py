@@ -27,11 +27,10 @@ from models_registry.models import (
 from models_registry.registry import AliasMoved
 from tenants.access import TenantSuspended, share, unshare
 from tenants.audit import acting_from
-from tenants.checks import tenant_owned_models
 from tenants.identity import directory
 from tenants.isolation.credentials import NoTenant
 from tenants.isolation.scope import member_scope, tenant_scope
-from tenants.models import AuditEvent, Role, User
+from tenants.models import AuditEvent, Role, User, tenant_owned_models
 from tests.support.people import HOSTILE_NAMES, World, committed, make_world
 from tests.support.sql import rows
 from tests.support.threads import at_once

@@ -13,10 +13,9 @@ import orjson
 from django.test import Client
 from django.utils import timezone
 
-from tenants.checks import tenant_owned_models
 from tenants.identity import tokens
 from tenants.isolation.scope import tenant_scope
-from tenants.models import ApiToken, AuditEvent, Tenant, User
+from tenants.models import ApiToken, AuditEvent, Tenant, User, tenant_owned_models
 from tests.support.sql import column
 
 MODELS = "registered-models"
