@@ -119,7 +119,7 @@ def _warnings(aliases: list[str], whole: list[Reference], kind: str) -> list[str
 
 
 def _object(request: Node) -> Object:
-    """Return the object to be judged; raises Malformed unless its kind is the request's."""
+    """Return the object under review; raises Malformed unless its kind is the request's."""
     kind, found = get(request.value, "kind", "kind"), request.field("object")
     if not isinstance(found.value, dict) or not kind or found.value.get("kind") != kind:
         raise found.malformed("expected an object of the request's kind")
@@ -127,7 +127,7 @@ def _object(request: Node) -> Object:
 
 
 def _response(namespace: str, references: list[Reference], verdicts: Verdicts) -> Object:
-    """Return whether the namespace's team may use what is named; adds what was said of each."""
+    """Return whether the namespace's team may use the models; adds the verdict on each."""
     if not is_storable(namespace):  # no namespace has such a name
         return _denied(UNKNOWN_NAMESPACE)
     try:

@@ -56,13 +56,13 @@ class Reference:
 
     @property
     def named(self) -> tuple[str, str, str]:
-        """What it names, wherever that stands."""
+        """The key of what it names, wherever it stands."""
         return self.model, self.version, self.uri
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong at a place in an object, in words for people."""
+    """A problem at a place in an object, in words for people."""
 
     path: Path
     message: str
@@ -134,7 +134,7 @@ def references_of(obj: Any) -> list[Reference]:
 
 
 def templates_of(obj: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the pod or the pod template of an object, with the way to it."""
+    """Yield the pod or the pod template of an object, with its path."""
     path = TEMPLATE_PATHS.get(str(get(obj, "kind")))
     if path is None:
         return
@@ -146,7 +146,7 @@ def templates_of(obj: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def containers_of(spec: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield each container of a pod's spec, with the way to it; also init and ephemeral ones."""
+    """Yield each container of a pod's spec with its path; also init and ephemeral ones."""
     for kind in CONTAINER_LISTS:
         containers = get(spec, kind)
         for place, container in enumerate(containers if isinstance(containers, list) else []):

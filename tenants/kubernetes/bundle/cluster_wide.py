@@ -33,7 +33,7 @@ def render(installation: Installation, writers: Sequence[str] = ()) -> list[Obje
 
 
 def controller(installation: Installation) -> list[Object]:
-    """Return Bulkhead's service account, its role and what binds them.
+    """Return Bulkhead's service account, its ClusterRole and the binding of both.
 
     A service account may grant only what it has itself, so it holds what registry-sync gets; of
     the tenants' roles it may bind the three, which it does not hold.
@@ -80,7 +80,7 @@ def _marked(obj: Object, installation: Installation) -> Object:
 
 
 def _tenant_roles() -> list[tuple[str, list[Object]]]:
-    """Return what the roles in a tenant's namespace are allowed.
+    """Return the rules of the roles in a tenant's namespace.
 
     None runs commands in pods, makes pods directly, nor writes what limits the namespace: its
     roles, quotas, network policies and service accounts are Bulkhead's. Only an admin reads
@@ -153,7 +153,7 @@ def _cluster_role(name: str, rules: list[Object]) -> Object:
 
 
 def _priority_classes() -> list[Object]:
-    """Return who goes first: what serves may push out a job, which itself only waits."""
+    """Return the priorities: pods that serve may preempt batch jobs, which preempt nothing."""
     classes = (
         (names.SERVING, 100_000, "PreemptLowerPriority", "Servers of models"),
         (names.BATCH, 1_000, "Never", "Jobs that can wait"),

@@ -16,7 +16,7 @@ IMAGE = "your-image"
 
 
 def address_in_cluster(installation: Installation) -> str:
-    """Return where pods reach Bulkhead: its Service, since their network policy allows no other."""
+    """Return the URL at which pods reach Bulkhead: network policies allow its Service only."""
     host = f"{names.MANAGED_BY}.{installation.registry_namespace}.svc"
     return f"http://{host}:{installation.registry_port}"
 
@@ -31,7 +31,7 @@ def deployment(slug: str, namespace: str, installation: Installation) -> str:
 
 
 def shell() -> str:
-    """Return how a client that cannot read the token by itself gets it."""
+    """Return the shell line that hands the token to a client which cannot read the file itself."""
     return f'export MLFLOW_TRACKING_TOKEN="$(cat {CREDENTIALS_PATH}/token)"\n'
 
 

@@ -27,7 +27,7 @@ GPU = "requests.nvidia.com/gpu"
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What a bundle is rendered from; ``members`` are pairs of user name and role, in any order."""
+    """The data from which a bundle is rendered; ``members`` are pairs of user name and role."""
 
     slug: str
     id: UUID
@@ -111,14 +111,14 @@ class _Bundle:
         return made
 
     def service_accounts(self) -> list[Object]:
-        """Return the team's own accounts, also the one that pods get who name none."""
+        """Return the team's service accounts, with `default`, which pods get that name none."""
         return [
             self._object("v1", "ServiceAccount", name, automountServiceAccountToken=False)
             for name in names.SERVICE_ACCOUNTS
         ]
 
     def role_bindings(self) -> list[Object]:
-        """Return who may do what; each role is one binding, to one group or to its members."""
+        """Return one binding for each role, to its group or to its members."""
         return [
             self._object(
                 f"{RBAC}/v1",
@@ -147,7 +147,7 @@ class _Bundle:
         return [{"apiGroup": RBAC, "kind": "User", "name": prefix + name} for name in people]
 
     def sync_role(self) -> list[Object]:
-        """Return what lets registry-sync change one ConfigMap, and its binding."""
+        """Return the Role by which registry-sync changes one ConfigMap, and its binding."""
         name = f"{names.PREFIX}-{names.REGISTRY_SYNC}"
         rule = {
             "apiGroups": [""],
@@ -172,7 +172,7 @@ class _Bundle:
         ]
 
     def compute_quota(self) -> Object:
-        """Return what all pods together may use."""
+        """Return the quota of what all pods may use together."""
         size = self.team.size
         hard = {
             "requests.cpu": str(size.cores),
@@ -187,7 +187,7 @@ class _Bundle:
         return self._object("v1", "ResourceQuota", f"{names.PREFIX}-compute", spec={"hard": hard})
 
     def object_quota(self) -> Object:
-        """Return how many objects there may be; what opens a port on nodes or outside: none.
+        """Return the quota of numbers of objects; no Service may open a port to outside.
 
         All that a team's roles may write is counted, and what their workloads leave behind: one
         team could fill the cluster's memory with what is not.
@@ -211,7 +211,7 @@ class _Bundle:
         return self._object("v1", "ResourceQuota", f"{names.PREFIX}-objects", spec={"hard": hard})
 
     def limit_range(self) -> Object:
-        """Return a default for all that the quota limits, or it would refuse most pods."""
+        """Return defaults for each resource that the quota limits; it refuses pods without them."""
         size = self.team.size
         container = {
             "type": "Container",
@@ -229,7 +229,7 @@ class _Bundle:
         return self._object("v1", "LimitRange", f"{names.PREFIX}-defaults", spec={"limits": limits})
 
     def network_policies(self) -> list[Object]:
-        """Return the denial of everything and the four allowances, empty while suspended.
+        """Return the policy that denies all and the four that allow, empty while suspended.
 
         Lists are written out where they are empty: nobody else can then fill them unseen.
         """
@@ -269,7 +269,7 @@ class _Bundle:
 
 
 def _peer(namespace: str, pods: dict[str, str] | None = None) -> Object:
-    """Return the pods of a namespace, chosen by the label that nobody can set: its own name."""
+    """Return the peer of all pods of a namespace, by the label that only Kubernetes sets."""
     peer: Object = {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: namespace}}}
     if pods is not None:
         peer["podSelector"] = {"matchLabels": pods}

@@ -44,7 +44,7 @@ def policies(installation: Installation, writers: Sequence[str]) -> list[Object]
 
 
 def _tenant_namespace(installation: Installation) -> list[Object]:
-    """Return what keeps a workload, and all that it makes, in its own tenant's namespace."""
+    """Return the policy by which workloads and their pods carry their own tenant's label only."""
     label = installation.label("tenant")
     rules = [
         _rule(
@@ -103,7 +103,7 @@ def _tenant_namespace(installation: Installation) -> list[Object]:
 
 
 def _label_guard(installation: Installation, writers: Sequence[str]) -> list[Object]:
-    """Return what keeps a namespace its tenant's from beginning to end."""
+    """Return the policy by which a namespace's tenant labels are set once, by the registry only."""
     labels = [installation.label(name) for name in ("tenant", "tenant-id")]
     rules = [_rule("", "namespaces", "namespaces/status", "namespaces/finalize")]
     variables = {
@@ -126,7 +126,7 @@ def _label_guard(installation: Installation, writers: Sequence[str]) -> list[Obj
 
 
 def _subjects(installation: Installation) -> list[Object]:
-    """Return what keeps roles in a tenant's namespace from other namespaces' service accounts."""
+    """Return the policy by which a tenant's roles are bound to nobody from outside the tenant."""
     ours = installation.group_prefix + f"{names.PREFIX}:"
     variables = {
         "tenant": _tenant(installation),
@@ -173,7 +173,7 @@ def _subjects(installation: Installation) -> list[Object]:
 
 
 def _text(value: str) -> str:
-    """Return a text as CEL writes it."""
+    """Return a CEL string literal."""
     return json.dumps(value) if "'" in value or "\\" in value else f"'{value}'"
 
 
@@ -186,30 +186,30 @@ def _tenant(installation: Installation) -> str:
 
 
 def _if_updated(expression: str) -> str:
-    """Return the expression where there is an object that is replaced, else an empty list."""
+    """Return CEL for the expression on an update, and for an empty list otherwise."""
     return f"request.operation != 'UPDATE' ? [] :\n({expression})"
 
 
 def _has(start: str, *fields: str) -> str:
-    """Return whether a field is there, and each one on the way to it."""
+    """Return CEL that tells whether a field and all its parents are set."""
     paths = [".".join((start, *fields[: place + 1])) for place in range(len(fields))]
     return " && ".join(f"has({path})" for path in paths)
 
 
 def _held(part: str, label: str) -> str:
-    """Return a part's value of a label in a list, which is empty where it has none."""
+    """Return CEL for a list of a part's value of a label: one value, or none."""
     name = _text(label)
     there = f"{_has(part, 'metadata', 'labels')} && {name} in {part}.metadata.labels"
     return f"{there} ?\n  [{part}.metadata.labels[{name}]] : []"
 
 
 def _each(parts: str, label: str) -> str:
-    """Return what each of the parts holds."""
+    """Return CEL for the list of what ``_held`` gives for each part."""
     return f"{parts}.map(part,\n  {_held('part', label)})"
 
 
 def _pods(it: str) -> str:
-    """Return the pod that the object is, or the template by which it makes pods, in a list."""
+    """Return CEL for a list of the pod or the pod template in the object: one, or none."""
     job = ("spec", "jobTemplate", "spec", "template")
     return (
         f"request.kind.kind == 'Pod' ? [{it}] :\n"
@@ -220,7 +220,7 @@ def _pods(it: str) -> str:
 
 
 def _labelled(it: str) -> str:
-    """Return the object and what of it gets labels of its own, besides pods, in a list."""
+    """Return CEL for a list of the object and its templates with labels, other than pods'."""
     claims = f"{it}.spec.volumeClaimTemplates"
     return (
         f"([{it}] +\n"
@@ -230,7 +230,7 @@ def _labelled(it: str) -> str:
 
 
 def _addresses(it: str) -> str:
-    """Return what a service leads to outside its namespace, in a list."""
+    """Return CEL for the list of a Service's externalIPs and externalName."""
     ips, name = f"{it}.spec.externalIPs", f"{it}.spec.externalName"
     there = f"request.kind.kind == 'Service' && {_has(it, 'spec')}"
     return f"!({there}) ? [] :\n((has({ips}) ? {ips} : []) + (has({name}) ? [{name}] : []))"
@@ -254,7 +254,7 @@ def _rule(group: str, *resources: str) -> Object:
 
 
 def _validation(expression: str, message: str, *, names_tenant: bool = False) -> Object:
-    """Return a rule, and what is said to whoever breaks it in whichever tenant's namespace."""
+    """Return a validation; with ``names_tenant`` its message ends with the tenant's name."""
     made: Object = {"expression": expression, "message": message}
     if names_tenant:
         made["messageExpression"] = f"{_text(message + ': ')} + variables.tenant"
@@ -269,7 +269,7 @@ def _policy(
     *,
     selector: str | None = None,
 ) -> list[Object]:
-    """Return a policy and its binding; a selector's label is what the policy's namespaces have."""
+    """Return a policy and its binding; it holds in namespaces with the label ``selector``."""
     constraints: Object = {"matchPolicy": "Equivalent", "resourceRules": rules}
     if selector is not None:
         constraints["namespaceSelector"] = {

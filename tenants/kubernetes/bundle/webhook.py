@@ -110,7 +110,7 @@ def names_a_model(installation: Installation) -> str:
 
 
 def _has_annotation(place: str, key: str) -> str:
-    """Return the CEL for one place, which is looked for step by step: each may be missing."""
+    """Return the CEL that tells whether one place has the annotation and each parent of it."""
     whole = f"{place}.metadata.annotations"
     steps = whole.split(".")
     there = [f"has({'.'.join(steps[: end + 1])})" for end in range(1, len(steps))]

@@ -39,14 +39,14 @@ ARGO_CD = "system:serviceaccount:argocd:argocd-application-controller"
 
 
 class NotOurs(Exception):
-    """There is a file already which Bulkhead did not make; its path is the message."""
+    """A file that Bulkhead did not write is in the way; its path is the message."""
 
 
 class _Dumper(yaml.SafeDumper):
     """Writes text so that every reader takes it for text, and each object in full."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Repeat what occurs twice: a reader of manifests need not know YAML's anchors."""
+        """Write repeated values out: people who read manifests need not know YAML's anchors."""
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
@@ -91,7 +91,7 @@ def bundle_yaml(team: Team, installation: Installation) -> str:
 def cluster_wide_yaml(
     installation: Installation, writers: Sequence[str] = (), also: Iterable[Object] = ()
 ) -> str:
-    """Return what a cluster has once, Bulkhead's own account, and ``also``, as one YAML file.
+    """Return the cluster-wide objects, Bulkhead's own account and ``also``, as one YAML file.
 
     ``writers`` are as in ``cluster_wide.render``.
     """
@@ -130,7 +130,7 @@ def cluster_wide_files(
     writers: Sequence[str] = (),
     also: Iterable[Object] = (),
 ) -> dict[str, str]:
-    """Return the folder of what a cluster has once; see ``cluster_wide_yaml``."""
+    """Return the folder of the cluster-wide objects; see ``cluster_wide_yaml``."""
     folder = f"clusters/{cluster}/cluster-wide"
     return _kustomization(folder, cluster_wide_yaml(installation, writers, also))
 
@@ -273,7 +273,7 @@ def zip_of(files: Mapping[str, str]) -> bytes:
 
 
 def left_behind(folder: Path, cluster: str, slugs: Iterable[str]) -> list[str]:
-    """Return the tenants' folders of ours that belong to none of these slugs; they stay."""
+    """Return the folders that we wrote for tenants which are not among ``slugs``; they stay."""
     known = set(slugs)
     return sorted(
         file.parent.relative_to(folder).as_posix()
@@ -309,7 +309,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> list[str]:
 
 
 def _read(folder: Path, path: str) -> str | None:
-    """Return a file of ours, None where there is nothing, or raise NotOurs."""
+    """Return the text of a file of ours, None where there is none; raises NotOurs for another's."""
     file = folder / path
     for parent in (folder / part for part in Path(path).parents):
         if parent != folder and (parent.is_symlink() or (parent.exists() and not parent.is_dir())):

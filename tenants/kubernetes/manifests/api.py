@@ -22,13 +22,13 @@ MAX_LISTED_FINDINGS = 1_000
 
 
 class ManifestsTooLarge(InvalidRequest):
-    """More was sent than is read."""
+    """The manifests exceed a limit of the check."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class UnknownMediaType(InvalidRequest):
-    """The manifests come as something that is not read here."""
+    """The manifests' content type is none that is read here."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 

@@ -31,7 +31,7 @@ from tenants.text import shown
 
 @dataclass(frozen=True, slots=True)
 class ManifestFinding:
-    """What a rule has against an object; ``path`` leads to the place inside the object."""
+    """A violation of a rule by an object; ``path`` leads to the place inside the object."""
 
     rule: ManifestRule
     message: str
@@ -111,7 +111,7 @@ def is_namespace(manifest: Manifest) -> bool:
 
 
 class Tenancy(Protocol):
-    """Which namespaces are whose."""
+    """Tells which namespaces belong to which tenant."""
 
     #: Whether the cluster refuses pods without the tenant's label.
     pods_need_label: bool
@@ -123,7 +123,7 @@ class Tenancy(Protocol):
         """Return the namespaces of the object's tenant; None where it cannot be told."""
 
     def labels(self, manifest: Manifest) -> dict[str, list[str]]:
-        """Return what the tenant's labels may be on the object."""
+        """Return the values that each tenant label may have on the object."""
 
     def models(self, manifest: Manifest) -> Violations:
         """Yield what is wrong with the models that the object uses."""
@@ -247,7 +247,7 @@ class DeclaredTenants:
         return namespace in self._owners and namespace not in self._limited
 
     def _by_name(self, manifest: Manifest) -> Violations:
-        """Yield that an object has the name of another tenant's, unless its label says no."""
+        """Yield an object that by its name is another tenant's, unless its label says no."""
         namespace, name = manifest.namespace, manifest.name[:254]
         starts = (name[: dash.start()] for dash in re.finditer("-", name))
         named = next((start for start in reversed([*starts]) if start in self._owners), namespace)
@@ -266,7 +266,7 @@ class DeclaredTenants:
         return known or (manifest.group, manifest.kind) in self._cluster_wide
 
     def home(self, manifest: Manifest) -> frozenset[str] | None:
-        """Return the namespaces of the tenant in whose the object lies; of a volume, all."""
+        """Return all namespaces of the object's tenant; for a PersistentVolume, of all tenants."""
         if manifest.namespace:
             owner = self._owners.get(manifest.namespace)
             return frozenset({manifest.namespace, *self._namespaces.get(owner or "", ())})
@@ -347,7 +347,7 @@ class _Checker:
         yield from self._tenancy.models(manifest)
 
     def _labels(self, manifest: Manifest) -> Violations:
-        """Yield labels that say another tenant, on the object and on its pods."""
+        """Yield tenant labels with another tenant's value, on the object and on its pods."""
         wanted = self._tenancy.labels(manifest)
         places = dict.fromkeys(
             [
@@ -409,7 +409,7 @@ class _Checker:
         return f", which is bound in namespace {' and '.join(others)} too" if others else ""
 
     def _uses(self, manifest: Manifest, home: frozenset[str], specs: Specs) -> Violations:
-        """Yield what the object uses and only another tenant's namespace has here."""
+        """Yield references to objects that are declared here only in another tenant's namespace."""
         for kind, name, path in references.used(manifest, specs):
             there = self._declared.get((kind, name), {})
             if there and not any(namespace in there for namespace in home):

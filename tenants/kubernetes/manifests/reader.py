@@ -73,7 +73,7 @@ Position = tuple[int, int]
 
 
 class Map(dict[str, Any]):
-    """A mapping that knows where its values stand; where one has lines of its own, its key."""
+    """A mapping with the position of each value, or of its key if the value is a collection."""
 
     __slots__ = ("places",)
 
@@ -83,7 +83,7 @@ class Map(dict[str, Any]):
 
 
 class Seq(list[Any]):
-    """A list that knows where its items stand."""
+    """A list with the position of each item."""
 
     __slots__ = ("places",)
 
@@ -132,7 +132,7 @@ class Manifest:
         return get(self.value, *path)
 
     def place(self, path: Path = ()) -> FilePosition:
-        """Return where the value at ``path`` stands, or else what is nearest around it."""
+        """Return the position of the value at ``path``, or of its nearest parent that has one."""
         value, position = self.value, self.position
         for key in path:
             try:
@@ -143,7 +143,7 @@ class Manifest:
 
 
 class Reader:
-    """Reads files that belong together; what they may cost, they may cost together."""
+    """Reads files that belong together: the limits count for all of them together."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -209,7 +209,7 @@ class Reader:
 
 
 def _as_item_of(whole: Map, item: Any) -> Any:
-    """Return an item with what its list says for it: a PodList's items are pods."""
+    """Return an item with the kind and apiVersion that follow from its list: of a PodList, Pod."""
     kind = text_of(whole.get("kind")).removesuffix("List")
     if not isinstance(item, Map) or "kind" in item or not kind:
         return item
@@ -252,7 +252,7 @@ TAGS: dict[str, tuple[type, ...]] = {
 
 
 def resolve(text: str) -> Any:
-    """Return what a text without quotes stands for."""
+    """Return the value of an unquoted scalar, by the rules of YAML 1.1."""
     if text in WORDS:
         return WORDS[text]
     if text[0] not in NUMERIC or len(text) > MAX_NUMBER_CHARS:
@@ -275,7 +275,7 @@ NO_KEY = "A key must be text. If this is a template, fill it in first: check wha
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or a list that has not ended: how many values are in it, and how many levels."""
+    """A mapping or a list that has not ended, with its number of values and levels."""
 
     value: Any
     position: Position
@@ -289,7 +289,7 @@ class _Open:
 
 
 class _Documents:
-    """Makes values of a text's YAML events, without recursion and within bounds."""
+    """Builds values from YAML events, without recursion and within the limits."""
 
     def __init__(self, file: str, text: str, spend: Callable[[int, str, Position], None]) -> None:
         self._file = file
@@ -405,7 +405,7 @@ class _Documents:
                 self._set(top, value, position)
 
     def _key(self, value: Any, position: Position) -> Any:
-        """Return a key as JSON has it, where all keys are texts."""
+        """Return a key as text, as in JSON; raises Unreadable for a collection."""
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, str | int | float | _Merge):
@@ -426,7 +426,7 @@ class _Documents:
         whole.places[key] = top.key_position if isinstance(value, Map | Seq) else position
 
     def _merge(self, top: _Open, value: Any, position: Position) -> None:
-        """Take over the keys of a mapping, or of several, the first of which counts."""
+        """Merge the keys of one mapping or of several; the first wins. Raises Unreadable."""
         if top.merged:
             raise self._refusal("The key << is there twice.", top.key_position)
         brought = Map()
@@ -466,7 +466,7 @@ HALVES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]
 
 
 def _as_yaml(text: str) -> str:
-    """Return JSON so that it is YAML too; each line has what it had."""
+    """Return JSON made valid YAML, with each line as it was."""
     return HALVES.sub(_joined, text) if text.lstrip()[:1] in ("{", "[") else text
 
 
@@ -488,13 +488,13 @@ def _words(error: Any, text: str) -> str:
 
 
 def _place(file: str, text: str, error: yaml.MarkedYAMLError) -> FilePosition:
-    """Return where an error is; what is missing at the end, at the end and not in a line more."""
+    """Return the position of an error, at most the end of the file."""
     mark, end = error.problem_mark or error.context_mark, _end_of(file, text)
     return end if mark is None else min(FilePosition(file, mark.line + 1, mark.column + 1), end)
 
 
 def _of_character(file: str, text: str, error: yaml.reader.ReaderError) -> FilePosition:
-    """Return where the character is that cannot be read; the reader in C counts bytes."""
+    """Return the position of an unreadable character; the C reader gives a number of bytes."""
     before = text.encode()[: error.position].decode(errors="ignore")
     return _end_of(file, before)
 
@@ -522,5 +522,5 @@ def listed(found: Iterable[str]) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return a file's lines as its places count them."""
+    """Return a file's lines, as positions count them."""
     return LINE_BREAK.split(text)

@@ -54,7 +54,7 @@ spec:
 
 
 class CheckForm(forms.Form):
-    """What is pasted; it is read by the check, not by the form."""
+    """A field for pasted manifests; the check reads them, not the form."""
 
     manifests = forms.CharField(
         label="Manifests",
@@ -75,7 +75,7 @@ class ShownProblem:
 
     @property
     def is_pasted(self) -> bool:
-        """Whether it is about what stands in the form."""
+        """Whether it is about the pasted text."""
         return self.place.file == PASTED
 
 
@@ -99,7 +99,7 @@ def check_manifests(request: HttpRequest, tenant: str) -> HttpResponse:
 
 
 def _sent(text: str, uploads: list["UploadedFile[Any]"]) -> dict[str, bytes]:
-    """Return what was sent by name; of two files with one name the second gets a number."""
+    """Return the files by name; a second file of the same name gets a number."""
     files = {PASTED: text.encode(errors="replace")} if text.strip() else {}
     for upload in uploads:
         name, number = upload.name or "file", 2
@@ -116,7 +116,7 @@ def _status(report: reports.ManifestReport) -> HTTPStatus:
 
 
 def _example(team: Tenant) -> dict[str, Any]:
-    """Return what the page shows before anything was sent: an example, really checked."""
+    """Return the page before anything was sent: an example, with what the check finds in it."""
     text = EXAMPLE.format(label=settings.KUBERNETES.label("tenant"), slug=team.slug)
     files = {"example": text.encode()}
     report = reports.run(files.items(), SENT_LIMITS, team)
@@ -124,7 +124,7 @@ def _example(team: Tenant) -> dict[str, Any]:
 
 
 def _page(team: Tenant, report: reports.ManifestReport, files: dict[str, bytes]) -> dict[str, Any]:
-    """Return what the page says of a report."""
+    """Return the context of the page for a report."""
     lines = {name: lines_of(content.decode(errors="replace")) for name, content in files.items()}
 
     def line(place: FilePosition) -> str:

@@ -77,7 +77,7 @@ WARN_SHARE = Fraction(9, 10)
 
 @dataclass(frozen=True, slots=True)
 class FoundObject:
-    """An object that a look found, or did not find."""
+    """An object that the last look found, or missed."""
 
     kind: str
     name: str
@@ -104,7 +104,7 @@ class FoundObject:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One resource of a quota: its limit, and the use where a cluster said it."""
+    """One resource of a quota: its limit, and its usage if a cluster reported it."""
 
     resource: str
     label: str
@@ -174,14 +174,14 @@ class ClusterView:
 
     @property
     def foreign(self) -> int:
-        """How many objects of others can open what is closed."""
+        """How many foreign objects there are: each can allow what the bundle forbids."""
         return sum(finding.state == "foreign" for finding in self.wrong)
 
 
 def look_at(
     state: NamespaceState, team: Team, objects: Iterable[Object], here: Installation
 ) -> ClusterView:
-    """Return what a state says, beside the bundle's ``objects`` that should be there."""
+    """Return a state as the page shows it, with the bundle's ``objects`` for comparison."""
     objects = list(objects)
     found = findings_of(state)
     closed = any(
@@ -201,12 +201,12 @@ def look_at(
 
 
 def is_stale(state: NamespaceState) -> bool:
-    """Tell whether the look was so long ago that what it found may no longer be so."""
+    """Tell whether the last look is longer ago than STALE_AFTER."""
     return timezone.now() - state.checked_at > STALE_AFTER
 
 
 def findings_of(state: NamespaceState) -> list[FoundObject]:
-    """Return what was found, the gravest first."""
+    """Return the objects of a state, the gravest first."""
     found = [
         FoundObject(
             kind=str(entry.get("kind", "")),
@@ -227,7 +227,7 @@ def findings_of(state: NamespaceState) -> list[FoundObject]:
 def limits_of(
     objects: Iterable[Object], quota: Mapping[str, Mapping[str, str]] | None = None
 ) -> tuple[list[Limit], list[str]]:
-    """Return the limits of the bundle's quotas, with the use that a cluster reports.
+    """Return the limits of the bundle's quotas, with the usage that a cluster reported.
 
     What may not be there, and is not, is listed by its name alone.
     """
@@ -287,7 +287,7 @@ ACCOUNT_DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A role in the cluster, whom it is bound to there, and which members have it here."""
+    """A role in the cluster, its subjects there, and the members that have it here."""
 
     role: str
     may: str
@@ -297,7 +297,7 @@ class Bound:
 
 
 def roles_of(team: Team, objects: Iterable[Object]) -> list[Bound]:
-    """Return who is what in the cluster, as the bundle binds them."""
+    """Return the roles in the cluster with their subjects, as the bundle binds them."""
     bindings = {obj["metadata"]["name"]: obj for obj in objects if obj["kind"] == "RoleBinding"}
     bound = []
     for role, here in names.CLUSTER_ROLES.items():
@@ -315,13 +315,13 @@ def roles_of(team: Team, objects: Iterable[Object]) -> list[Bound]:
 
 
 def accounts_of(objects: Iterable[Object]) -> dict[str, str]:
-    """Return the service accounts with what each is for."""
+    """Return the service accounts, each with its purpose."""
     found = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "ServiceAccount"]
     return {name: ACCOUNT_DESCRIPTIONS.get(name, "") for name in found}
 
 
 def defaults_of(objects: Iterable[Object]) -> list[dict[str, str]]:
-    """Return what a container gets that asks for nothing, and what it may ask for."""
+    """Return the defaults and the bounds of a container, for each resource."""
     limits = [
         limit
         for obj in objects

@@ -23,7 +23,7 @@ COMPONENT = "app.kubernetes.io/component"
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Who may open a connection to whom; ``open`` if others than named namespaces may.
+    """Pods that may open connections to others; ``open`` if not only named namespaces may.
 
     ``pods`` are those of the namespace, ``peer`` is at the other end: outside for ``way`` "in" and
     "out", pods of the namespace themselves for "inside".
@@ -49,7 +49,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A policy by which a cluster may let through something else than the picture says."""
+    """A policy by which a cluster may allow other traffic than the picture shows."""
 
     kind: str
     name: str
@@ -63,7 +63,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a namespace's policies let through, and what of that is in doubt."""
+    """The traffic that a namespace's policies allow, and what of it is in doubt."""
 
     namespace: str
     flows: tuple[Flow, ...]
@@ -73,7 +73,7 @@ class Picture:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing but named namespaces' pods comes in or is reached."""
+        """Whether only pods of named namespaces come in and are reached."""
         return self.closed_in and self.closed_out and not any(flow.open for flow in self.flows)
 
     @property
@@ -98,7 +98,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class _Allowance:
-    """One end of a connection that a policy lets through, seen from the pods that it selects."""
+    """One direction of traffic that a policy allows to or from the pods that it selects."""
 
     pods: str
     peer: str
@@ -188,7 +188,7 @@ def _flow(way: str, rule: _Allowance) -> Flow:
 def _inside(
     rules_in: list[_Allowance], rules_out: list[_Allowance], closed_in: bool, closed_out: bool
 ) -> list[Flow]:
-    """Return who may talk to whom inside: one side must let it out and the other let it in."""
+    """Return the traffic inside the namespace that egress and ingress both allow."""
     free = _Allowance(ALL_PODS, ALL_PODS, "", "", inside=True)
     ins = [rule for rule in rules_in if rule.inside] if closed_in else [free]
     outs = [rule for rule in rules_out if rule.inside] if closed_out else [free]
@@ -239,7 +239,7 @@ def _ports(ports: Sequence[Object]) -> str:
 
 
 def _peer(peer: Object | None, namespace: str, here: Installation) -> tuple[str, bool, bool]:
-    """Return who a peer is, whether pods of the namespace itself, and whether it is left open."""
+    """Return a peer's label, whether it is inside, and whether it is open to others."""
     if peer is None:
         return ANYBODY, False, True
     if "ipBlock" in peer:
@@ -372,7 +372,7 @@ def _column(boxes: int) -> int:
 
 
 def _inside_pods(picture: Picture) -> list[str]:
-    """Return the pods of the namespace that are told apart, those of all last."""
+    """Return the groups of pods that are drawn apart; all pods come last."""
     named = [flow.pods for flow in picture.flows if flow.way != "inside"]
     return [*(pods for pods in dict.fromkeys(named) if pods != ALL_PODS), ALL_PODS]
 

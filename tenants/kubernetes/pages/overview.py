@@ -30,7 +30,7 @@ PROBLEMS = "problems"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a tenant stands: the gravest state of its clusters, and whether a look is old."""
+    """A tenant's state: the gravest of its clusters', and whether any last look is stale."""
 
     tenant: Tenant
     state: str
@@ -44,7 +44,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the platform's page shows of a tenant."""
+    """A tenant's row on the platform admins' page."""
 
     tenant: Tenant
     #: Name, state and the state's label of each cluster.
@@ -59,7 +59,7 @@ class Row:
 
 
 def standings(tenants: Iterable[Tenant]) -> list[Standing]:
-    """Return how each tenant stands."""
+    """Return each tenant's state."""
     return [_standing(tenant) for tenant in tenants]
 
 
@@ -76,7 +76,7 @@ def _standing(tenant: Tenant) -> Standing:
 
 
 def totals(found: Iterable[Standing]) -> dict[str, int]:
-    """Return how many tenants stand how, each state in its order."""
+    """Return the number of tenants in each state, the gravest state first."""
     counts = dict.fromkeys(map(str, GRAVEST_FIRST), 0)
     for standing in found:
         counts[standing.state] += 1
@@ -84,14 +84,14 @@ def totals(found: Iterable[Standing]) -> dict[str, int]:
 
 
 def chosen(found: Iterable[Standing], show: str) -> list[Standing]:
-    """Return those of a state, those with a problem, or all."""
+    """Return the tenants in the state ``show``, those with a problem, or all."""
     if show == PROBLEMS:
         return [standing for standing in found if standing.is_problem]
     return [standing for standing in found if show in ("", standing.state)]
 
 
 def row_of(standing: Standing) -> Row:
-    """Return what is shown of a tenant; nothing in it is a name that the team gave."""
+    """Return a tenant's row; no name that the team gave is in it."""
     with tenant_scope(standing.tenant):
         states = list(NamespaceState.objects.all())
     wrong = [

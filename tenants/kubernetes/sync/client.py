@@ -89,12 +89,12 @@ class AnswerTooLarge(ClusterError):
 
 
 class ClusterUnreachable(ClusterError):
-    """No answer came, also not after several attempts."""
+    """No answer came, after several attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A part of why a call was refused: a field, and for a conflict who manages it."""
+    """One cause of a refusal: a field, and for a conflict its manager."""
 
     field: str
     message: str
@@ -133,7 +133,7 @@ class ClusterApiError(ClusterError):
 
     @property
     def is_of_all(self) -> bool:
-        """Whether every other call in the namespace would be refused too."""
+        """Whether every other call in the namespace would fail for the same reason."""
         return self.status == 401 or any(
             cause.reason == "NamespaceTerminating" for cause in self.causes
         )
@@ -141,7 +141,7 @@ class ClusterApiError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An object as the server has it now, what it warns of, and whether it was just made."""
+    """An object as the server has it now, the server's warnings, and whether it was created."""
 
     object: Object
     warnings: tuple[str, ...] = ()
@@ -178,7 +178,7 @@ class ClusterApi(Protocol):
     def apply(
         self, obj: Object, *, force: bool, dry_run: bool = False, manager: str = FIELD_MANAGER
     ) -> Answer:
-        """Make the object's fields so, by server-side apply; others' fields only with ``force``."""
+        """Apply the object server-side; fields that others manage are taken with ``force`` only."""
 
     def replace(self, obj: Object, *, manager: str = FIELD_MANAGER) -> Answer:
         """Put the object in place of the one whose resourceVersion it has; else status 409."""
@@ -195,7 +195,7 @@ class OfficialClient:
     """
 
     def __init__(self, cluster: Cluster, pauses: tuple[float, ...] | None = None) -> None:
-        """Read how the cluster is reached; raises NoAccess."""
+        """Read the access to the cluster; raises NoAccess."""
         self.pauses = RETRY_SECONDS if pauses is None else pauses
         self._client: Any = import_module("kubernetes.client").ApiClient(_configuration(cluster))
         self._client.user_agent = "bulkhead"
@@ -246,7 +246,7 @@ class OfficialClient:
     def apply(
         self, obj: Object, *, force: bool, dry_run: bool = False, manager: str = FIELD_MANAGER
     ) -> Answer:
-        """Make the object's fields so, by server-side apply."""
+        """Apply the object server-side."""
         query = {
             "fieldManager": manager,
             "force": "true" if force else "false",
@@ -334,7 +334,7 @@ def _one(answer: Answer) -> Answer:
 
 
 def _page(answer: Object) -> tuple[list[Object], str]:
-    """Return the objects of a page of a list, and what asks for the next; raises ClusterError."""
+    """Return the objects of a page of a list and the token of the next; raises ClusterError."""
     metadata, items = answer.get("metadata"), answer.get("items") or []
     if not (isinstance(metadata, dict) and isinstance(items, list) and all(map(_is_object, items))):
         raise ClusterError(NOT_KUBERNETES)
@@ -380,7 +380,7 @@ def _address(version: str, kind: str, namespace: str, name: str = "") -> str:
 
 
 def _unreachable(error: Exception, host: str) -> ClusterUnreachable:
-    """Say why no answer came, without the address, which is nobody's but the platform's."""
+    """Return why no answer came; the address is in the detail only, which teams do not read."""
     reasons = {
         "ConnectTimeoutError": "no connection in time",
         "ReadTimeoutError": "no answer in time",

@@ -34,7 +34,7 @@ ADDITIVE_KINDS = frozenset({"RoleBinding", "NetworkPolicy"})
 
 
 def differences(wanted: Object, live: Object, prefix: str) -> list[Path]:
-    """Return the fields in which the live object is not the wanted one.
+    """Return the fields in which the live object differs from the wanted one.
 
     That includes what is in it beside the wanted. Labels and annotations are others' to add, except
     those that begin with our ``prefix``.
@@ -63,7 +63,7 @@ def _differ(path: Path, wanted: Any, live: Any) -> Iterator[Path]:
 
 
 def _normal(value: Any, has_quantities: bool) -> Any:
-    """Return the value in a form in which equal things are equal.
+    """Return the value in a normal form, in which equivalent values are equal.
 
     A server leaves empty lists out. An empty object is something else than none: as a peer of a
     NetworkPolicy, for one, it chooses everything.
@@ -80,7 +80,7 @@ def _normal(value: Any, has_quantities: bool) -> Any:
 
 
 def manager_of(live: Object, path: Path) -> str:
-    """Return who but Bulkhead manages a field, the latest of them; empty if nobody does."""
+    """Return the latest manager of a field other than Bulkhead; empty if there is none."""
     owners = [
         (str(entry.get("time", "")), str(entry.get("manager", "")))
         for entry in _managers(live)
@@ -90,7 +90,7 @@ def manager_of(live: Object, path: Path) -> str:
 
 
 def maker_of(live: Object) -> str:
-    """Return who manages an object's own fields, the first of them; empty if nobody says so."""
+    """Return the first manager of the object; empty if it names none."""
     makers = [
         (str(entry.get("time", "")), str(entry.get("manager", "")))
         for entry in _managers(live)
@@ -136,7 +136,7 @@ def _field(field: str, manager: str) -> dict[str, str]:
 
 
 def is_unchanged(before: Object, after: Object) -> bool:
-    """Tell whether an apply left an object as it was, apart from what each write changes."""
+    """Tell whether an apply changed nothing but what every write changes."""
     return _kept(before) == _kept(after)
 
 
@@ -152,7 +152,7 @@ def _kept(obj: Object) -> Object:
 
 
 def corrected(wanted: Object, live: Object, prefix: str) -> Object:
-    """Return what is to replace the live object: ours where we decide, and theirs elsewhere."""
+    """Return the replacement of the live object: our fields, and those that are others' to set."""
     metadata = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
     for part in ("labels", "annotations"):
         theirs = dict_of(metadata.get(part))
@@ -191,7 +191,7 @@ def was_applied(live: Object) -> bool:
 
 
 def quota_use(quotas: Iterable[Object]) -> dict[str, dict[str, str]]:
-    """Return limit and use of each resource that the cluster has counted for these quotas."""
+    """Return limit and usage of each resource that the cluster counted for these quotas."""
     found = {}
     for quota in quotas:
         status = dict_of(quota.get("status"))

@@ -15,7 +15,7 @@ MAX_AUDITED_OBJECTS, MAX_AUDITED_MODELS, MAX_AUDIT_FINDINGS = 2000, 500, 200
 
 
 def audit_workloads(objects: Iterable[Object]) -> list[dict[str, str]]:
-    """Return what is wrong with the models of what runs: ``kind``, ``name`` and ``problem`` each.
+    """Return what is wrong with the models of workloads: ``kind``, ``name`` and ``problem`` each.
 
     The objects are those of the acting tenant's namespace; those that have no pods any more are
     passed over. The audit ends after MAX_AUDITED_OBJECTS objects, MAX_AUDITED_MODELS models or

@@ -69,7 +69,7 @@ MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeE
 
 
 class Mode(StrEnum):
-    """What a sync may do: say what it would do, keep what it finds, or correct it."""
+    """What a sync does: only tell (plan), save what it finds (observe), or correct it (enforce)."""
 
     PLAN = "plan"
     OBSERVE = "observe"
@@ -99,7 +99,7 @@ class Observation:
 
     @property
     def state(self) -> NamespaceState.State:
-        """What the namespace is on the whole: the worst of its objects."""
+        """The state of the namespace: the worst of its objects'."""
         states = {entry["state"] for entry in self.entries}
         if "error" in states:
             return State.ERROR
@@ -120,7 +120,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a sync is to do, and where."""
+    """The cluster and the mode of a sync."""
 
     cluster: Cluster
     mode: Mode
@@ -187,7 +187,7 @@ def _while_it_answers(api: ClusterApi) -> ClusterApi | ClusterError:
 def _sync(
     tenant: Tenant, api: ClusterApi | ClusterError, order: Order
 ) -> tuple[NamespaceState, ClusterError | None]:
-    """Return the tenant's state, and why it is only an earlier look's."""
+    """Return the tenant's state, and the error if the look failed."""
     if isinstance(api, ClusterError):
         return _keep_failure(tenant, order, api), api
     try:
@@ -284,7 +284,7 @@ class _Reconciler:
             return None
 
     def _make(self, wanted: Object) -> Object:
-        """Return the new namespace, or the one that came meanwhile.
+        """Create the namespace and return it, or the one that was created meanwhile.
 
         An apply would take over a namespace that somebody made since it was asked for. The labels
         that say whose it is are there from the beginning; all else is applied.
@@ -378,7 +378,7 @@ class _Reconciler:
             self._anew(wanted, live, fields)
 
     def _try(self, wanted: Object) -> tuple[ClusterApiError | None, Object | None]:
-        """Return the conflict that an apply without force would end in, or the object after it."""
+        """Return the conflict of an apply without force, or the object after it; a dry run."""
         try:
             answer = self.api.apply(wanted, force=False, dry_run=True)
         except ClusterApiError as error:
@@ -395,7 +395,7 @@ class _Reconciler:
         return answer.object
 
     def _correct(self, wanted: Object, fields: list[dict[str, str]]) -> None:
-        """Apply the object, and replace it where somebody's additions survive that."""
+        """Apply the object, and replace it if others' additions survive the apply."""
         for attempt in range(MAX_ATTEMPTS):
             live = self._apply(wanted)
             left = drift.differences(wanted, live, self.prefix)
@@ -425,7 +425,7 @@ class _Reconciler:
         self._add(wanted, "corrected", detail="It was made anew.", fields=fields)
 
     def _beside(self) -> None:
-        """Add what is in the namespace beside the bundle and matters."""
+        """Add the objects that are not in the bundle: stale ones of ours, and foreign ones."""
         ours = {_key(obj) for obj in self.wanted}
         for key in sorted(set(self.live) - ours):
             obj = self.live[key]
@@ -479,7 +479,7 @@ class _Reconciler:
         return self.api.list(versions[-1], kind, self.team.namespace, max_objects=MAX_WORKLOADS)
 
     def _unseen(self, kind: str, problem: str) -> None:
-        """Add that not all of a kind was looked at, behind which anything could be."""
+        """Add that not all objects of a kind were read: any problem could be among the others."""
         self.found.problems.append({"kind": kind, "name": "", "problem": clean(problem)})
 
     def _add(
@@ -507,7 +507,7 @@ def _key(obj: Object) -> tuple[str, str]:
 
 
 def _is_another(error: ClusterApiError) -> bool:
-    """Tell whether the namespace is gone, or another one has its name since it was looked at."""
+    """Tell whether the namespace was deleted, or replaced by another one, since it was read."""
     return error.status in (404, 409) or any(c.field == "metadata.uid" for c in error.causes)
 
 
@@ -572,7 +572,7 @@ def _failure(tenant: Tenant, order: Order, error: ClusterError) -> NamespaceStat
 
 
 def _log(order: Order, error: ClusterError, tenant: Tenant | None = None) -> None:
-    """Tell whoever runs Bulkhead also what teams are not told."""
+    """Log the error with its detail, which teams do not read."""
     whose = f"{tenant.slug} in " if tenant else ""
     text = clean(f"{error.message} {error.detail}".strip())
     logger.warning("%sthe cluster %s: %s", whose, order.cluster.name, text)
@@ -598,7 +598,7 @@ def _save(
 
 
 def _corrections(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """Return what was made, corrected and deleted, by that word: ResourceQuota bh-compute."""
+    """Return the objects that were created, corrected and pruned, by state."""
     done: dict[str, list[str]] = {}
     for entry in entries:
         if entry["state"] in ("created", "corrected", "pruned"):

@@ -19,13 +19,13 @@ ACCOUNTS_GROUP_PREFIX = "system:serviceaccounts:"
 
 
 def subjects_of(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield whom a RoleBinding names, with the way to each."""
+    """Yield the subjects of a RoleBinding, each with its path."""
     if manifest.kind == "RoleBinding":
         yield from mappings_of(manifest.get("subjects"), ("subjects",))
 
 
 def account_of(subject: Any) -> tuple[str, str] | None:
-    """Return the namespace and name of the service account that a subject names, in either way."""
+    """Return namespace and name of the service account that a subject names, also as a user."""
     name = text_of(get(subject, "name"))
     if get(subject, "kind") == "ServiceAccount":
         namespace = text_of(get(subject, "namespace"))
@@ -35,14 +35,14 @@ def account_of(subject: Any) -> tuple[str, str] | None:
 
 
 def bound_accounts(manifest: Manifest) -> Iterator[tuple[Path, tuple[str, str]]]:
-    """Yield the service accounts that a RoleBinding names, with the way to each."""
+    """Yield the service accounts that a RoleBinding names, each with its path."""
     for path, subject in subjects_of(manifest):
         if (account := account_of(subject)) is not None:
             yield path, account
 
 
 def group(name: str, path: Path, home: frozenset[str], teams: list[str]) -> Violations:
-    """Yield what is wrong with a group, or with a user that stands for many."""
+    """Yield what is wrong with a group or a user as a subject."""
     if name.startswith(ACCOUNTS_GROUP_PREFIX):
         namespace = name.removeprefix(ACCOUNTS_GROUP_PREFIX)
         if namespace not in home:
@@ -59,7 +59,7 @@ def group(name: str, path: Path, home: frozenset[str], teams: list[str]) -> Viol
 
 
 def binding(manifest: Manifest) -> Violations:
-    """Yield a binding of all namespaces, and a role that no tenant is given."""
+    """Yield a ClusterRoleBinding, and roles that no tenant may be given."""
     if manifest.kind not in BINDINGS:
         return
     if manifest.kind == "ClusterRoleBinding":
@@ -75,7 +75,7 @@ def binding(manifest: Manifest) -> Violations:
 
 
 def account_of_pod(spec: Any, path: Path) -> Violations:
-    """Yield a service account that no pod of this namespace can have."""
+    """Yield names of service accounts that cannot be of the pod's own namespace."""
     for key in ("serviceAccountName", "serviceAccount"):
         name = text_of(get(spec, key))
         if "/" in name or ":" in name:

@@ -11,7 +11,7 @@ ERROR, WARNING = "error", "warning"
 
 @dataclass(frozen=True, slots=True)
 class ManifestRule:
-    """A rule with an id and a name that stay; ``help`` says what to do instead."""
+    """A rule; its id and name never change, and ``help`` says what to do instead."""
 
     id: str
     name: str
@@ -204,7 +204,7 @@ RULES: dict[str, ManifestRule] = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule's id, the way to what it is about, and what is said of the object."""
+    """A rule's id, the path to the violation, and the message after the object's name."""
 
     rule: str
     path: Path

@@ -35,7 +35,7 @@ API_SERVER = ("kubernetes", "default")
 
 
 def _platform() -> frozenset[str]:
-    """Return the namespaces that every tenant may speak with."""
+    """Return the platform's namespaces, with which every tenant may talk."""
     here = settings.KUBERNETES
     return frozenset({here.registry_namespace, here.gateway_namespace, here.dns_namespace})
 
@@ -45,7 +45,7 @@ POLICIES = (("networking.k8s.io", "NetworkPolicy"), ("extensions", "NetworkPolic
 
 
 def policy(manifest: Manifest, home: frozenset[str] | None) -> Violations:
-    """Yield peers outside the tenant's namespace that are not the platform's."""
+    """Yield peers that are neither in the tenant's namespaces nor in the platform's."""
     allowed = (home or frozenset()) | _platform()
     for way, peers in (("ingress", "from"), ("egress", "to")):
         for path, rule in mappings_of(manifest.get("spec", way), ("spec", way)):
@@ -71,7 +71,7 @@ def _peer(peer: dict[str, Any], path: Path, allowed: frozenset[str]) -> Violatio
 
 
 def _chosen(selector: Any) -> list[frozenset[str]]:
-    """Return the namespaces to which a selector is bound by name, once for each condition."""
+    """Return the namespaces that each condition of a selector names."""
     by_label = get(selector, "matchLabels", NAMESPACE_NAME)
     found = [frozenset({by_label})] if isinstance(by_label, str) else []
     for _, condition in mappings_of(get(selector, "matchExpressions"), ()):
@@ -86,7 +86,7 @@ def _chosen(selector: Any) -> list[frozenset[str]]:
 
 
 def _may_be_pods(block: Any) -> bool:
-    """Tell whether a block of addresses holds such as clusters give to pods."""
+    """Tell whether an ipBlock, without its exceptions, holds addresses of pods or nodes."""
     excepted = get(block, "except") or []
     if not isinstance(excepted, list) or len(excepted) > MAX_EXCEPTED_BLOCKS:
         return True
@@ -105,7 +105,7 @@ def _may_be_pods(block: Any) -> bool:
 
 
 def endpoints(manifest: Manifest, home: frozenset[str] | None) -> Violations:
-    """Yield addresses to which a Service leads whatever its selector says, and past policies."""
+    """Yield internal addresses of hand-written endpoints, past selector and policies."""
     lists = [("endpoints", "addresses")] if manifest.group else []
     lists += [] if manifest.group else [("subsets", "addresses"), ("subsets", "notReadyAddresses")]
     for outer, inner in lists:
@@ -119,7 +119,7 @@ def endpoints(manifest: Manifest, home: frozenset[str] | None) -> Violations:
 
 
 def _is_internal(address: str) -> bool:
-    """Tell whether an address may be a pod's or a node's; what is none may be anything."""
+    """Tell whether an address may be a pod's or a node's; one that cannot be read may."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -128,7 +128,7 @@ def _is_internal(address: str) -> bool:
 
 
 def service(manifest: Manifest, home: frozenset[str] | None) -> Violations:
-    """Yield a Service that is open to outside, or that stands for one of another namespace."""
+    """Yield a Service that is reached from outside, or stands for one of another namespace."""
     kind = manifest.get("spec", "type")
     if kind in ("LoadBalancer", "NodePort"):
         yield Violation("BH403", ("spec", "type"), f"is of type {kind}, which the quota refuses")
@@ -147,7 +147,7 @@ def service(manifest: Manifest, home: frozenset[str] | None) -> Violations:
 
 
 def addresses(path: Path, container: dict[str, Any], home: frozenset[str]) -> Violations:
-    """Yield addresses of Services that are not the tenant's."""
+    """Yield DNS names of other tenants' Services in a container's texts."""
     allowed = home | _platform()
     for place, text in strings_in(container, path):
         for name, namespace in dict.fromkeys(_services_in(text)):
@@ -157,7 +157,7 @@ def addresses(path: Path, container: dict[str, Any], home: frozenset[str]) -> Vi
 
 
 def _services_in(text: str) -> Iterator[tuple[str, str]]:
-    """Yield name and namespace of the Services whose addresses are in a text."""
+    """Yield name and namespace of the Services whose DNS names are in a text."""
     if ".svc" not in (text := text.lower()):
         return
     for found in SERVICE_SUFFIX.finditer(text):

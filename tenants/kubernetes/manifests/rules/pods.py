@@ -30,12 +30,12 @@ NEVER_POD_SPECS = frozenset({"metadata", "status"})
 
 
 def is_foreign(manifest: Manifest) -> bool:
-    """Tell whether the kind is not Kubernetes' own, whatever it is called: Job is Volcano's too."""
+    """Tell whether the object is a custom resource, by its group: Volcano has a kind Job too."""
     return "." in manifest.group
 
 
 def pod_specs(manifest: Manifest) -> Iterator[tuple[Path, Any]]:
-    """Yield the specs of the pods that the object is or makes; of other makers' kinds too."""
+    """Yield the pod specs in the object, each with its path; also in custom resources."""
     if is_foreign(manifest):
         for path, part in _parts(manifest):
             if any(_is_container(one) for _, one in containers_of(part, ())):
@@ -50,7 +50,7 @@ def _is_container(value: dict[str, Any]) -> bool:
 
 
 def _parts(manifest: Manifest) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield each mapping in an object, with the way to it, but for what stands in containers."""
+    """Yield each mapping in an object with its path, except those inside of containers."""
     for key, value in manifest.value.items():
         if key not in NEVER_POD_SPECS:
             yield from _mappings_in(value, (key,))
@@ -68,7 +68,7 @@ def _mappings_in(value: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]
 
 
 def parts_of_pods(manifest: Manifest) -> Violations:
-    """Yield what another maker's kind takes of a node in places of its own, as workflows have."""
+    """Yield what a custom resource takes of a node outside of pod specs, as workflows do."""
     if not is_foreign(manifest):
         return
     for path, part in _parts(manifest):
@@ -82,7 +82,7 @@ def parts_of_pods(manifest: Manifest) -> Violations:
 
 
 def other_templates(manifest: Manifest) -> Iterator[Path]:
-    """Yield the ways to what gets labels of its own beside pods: jobs, and claims of volumes."""
+    """Yield the paths to templates with labels other than pods': of jobs, and of volume claims."""
     if manifest.kind == "CronJob":
         yield ("spec", "jobTemplate")
     elif manifest.kind == "StatefulSet":
@@ -91,7 +91,7 @@ def other_templates(manifest: Manifest) -> Iterator[Path]:
 
 
 def node(spec: Any, path: Path) -> Violations:
-    """Yield what a pod takes of its node."""
+    """Yield the namespaces, the placement and the credentials that a pod takes of its node."""
     for key, words in HOST_NAMESPACES.items():
         if _is_on(get(spec, key)):
             yield Violation("BH502", (*path, key), f"{words} ({key})")
@@ -111,12 +111,12 @@ def node(spec: Any, path: Path) -> Violations:
 
 
 def _is_on(value: Any) -> bool:
-    """Tell whether a switch is on; the cluster refuses what is neither, and so do we."""
+    """Tell whether a flag is set; any value but null and false counts as set."""
     return value is not None and value is not False
 
 
 def volumes(spec: Any, path: Path) -> Violations:
-    """Yield the volumes that are paths of the node."""
+    """Yield the hostPath volumes of a pod."""
     for place, volume in mappings_of(get(spec, "volumes"), (*path, "volumes")):
         if "hostPath" in volume:
             words = f"mounts {shown(get(volume, 'hostPath', 'path') or 'a path')} of its node"
@@ -124,13 +124,13 @@ def volumes(spec: Any, path: Path) -> Violations:
 
 
 def node_volume(manifest: Manifest, home: frozenset[str] | None) -> Violations:
-    """Yield a volume that is a path of a node."""
+    """Yield a PersistentVolume that is a hostPath."""
     if manifest.get("spec", "hostPath") is not None:
         yield Violation("BH501", ("spec", "hostPath"), "is a path of a node (hostPath)")
 
 
 def tolerations(spec: Any, path: Path, labels: dict[str, list[str]]) -> Violations:
-    """Yield what lets a pod onto nodes that are kept for others."""
+    """Yield tolerations by which a pod gets onto nodes that are kept for others."""
     for place, toleration in mappings_of(get(spec, "tolerations"), (*path, "tolerations")):
         key, value = text_of(toleration.get("key")), toleration.get("value")
         if not key:
@@ -142,7 +142,7 @@ def tolerations(spec: Any, path: Path, labels: dict[str, list[str]]) -> Violatio
 
 
 def container(path: Path, spec: dict[str, Any]) -> Violations:
-    """Yield what a container may not."""
+    """Yield the host ports, privileges and capabilities of a container."""
     who = f"container {shown(spec.get('name') or 'without a name')}"
     for place, port in mappings_of(spec.get("ports"), (*path, "ports")):
         if port.get("hostPort"):
@@ -167,7 +167,7 @@ def container(path: Path, spec: dict[str, Any]) -> Violations:
 
 
 def limits(spec: Any, path: Path, container: dict[str, Any]) -> Violations:
-    """Yield what a container does not limit; where only a limit is given, it is requested too."""
+    """Yield missing requests and limits; a limit without a request counts as both."""
     own, of_pod = container.get("resources"), get(spec, "resources")
     missing = [
         f"{what} {kind[:-1]}"
@@ -185,7 +185,7 @@ def limits(spec: Any, path: Path, container: dict[str, Any]) -> Violations:
 
 
 def _amount(value: Any) -> bool:
-    """Tell whether a quantity limits anything; a limit of 0 does not."""
+    """Tell whether a quantity is above 0: Kubernetes takes 0 for no limit."""
     try:
         return quantities.parse(str(value)) > 0
     except ValueError:
@@ -193,7 +193,7 @@ def _amount(value: Any) -> bool:
 
 
 def pod_security(manifest: Manifest) -> Violations:
-    """Yield the standards of a Namespace that are not the strictest, or not the latest of it."""
+    """Yield Pod Security labels other than `restricted`, or of an older release."""
     for mode in ("enforce", "audit", "warn"):
         label = f"pod-security.kubernetes.io/{mode}"
         path = ("metadata", "labels", label)
@@ -210,6 +210,6 @@ def pod_security(manifest: Manifest) -> Violations:
 
 
 def _is_older(release: str, than: str) -> bool:
-    """Tell whether a release's standard asks for less; what is no release is older than any."""
+    """Tell whether a release is older than another; a text that is no release is."""
     found, known = (re.fullmatch(r"v1\.([0-9]{1,4})", text) for text in (release, than))
     return release != "latest" and not (found and known and int(found[1]) >= int(known[1]))

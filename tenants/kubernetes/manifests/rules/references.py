@@ -39,7 +39,7 @@ SECRET_ANNOTATIONS = tuple(
 
 
 def references(manifest: Manifest, home: frozenset[str]) -> Violations:
-    """Yield whatever names a namespace that is not the tenant's, in objects of any kind."""
+    """Yield references to namespaces that are not the tenant's, in objects of any kind."""
     if manifest.kind in ("ConfigMap", "Secret") and not manifest.group:
         return  # their data are free texts, not references
     allowed = home
@@ -69,7 +69,7 @@ def _secrets_of_ingress(manifest: Manifest, home: frozenset[str]) -> Violations:
 
 
 def _namespaces_in(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
-    """Yield each namespace that is named inside a value: the way to it, it, and what is in it."""
+    """Yield each namespace named inside a value: its path, its name, and the object in it."""
     if isinstance(value, list):
         for place, item in enumerate(value):
             if isinstance(item, dict | list):
@@ -92,7 +92,7 @@ def _namespaces_in(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
 
 
 def _everywhere_in(value: Any, path: Path) -> Iterator[Path]:
-    """Yield the way to whatever chooses namespaces inside a value, and chooses all of them."""
+    """Yield the path of each selector inside a value that selects all namespaces."""
     if isinstance(value, list):
         for place, item in enumerate(value):
             yield from _everywhere_in(item, (*path, place))
@@ -109,7 +109,7 @@ def _everywhere_in(value: Any, path: Path) -> Iterator[Path]:
 
 
 def _is_everywhere(choice: dict[str, Any], selects: bool) -> bool:
-    """Tell whether all namespaces are meant; by Kubernetes' custom an empty selector means them."""
+    """Tell whether all namespaces are selected, as an empty selector does."""
     if not choice:
         return selects
     return choice.get("any") is True or choice.get("from") in ("All", "Selector")
@@ -121,7 +121,7 @@ def _what(reference: dict[str, Any]) -> str:
 
 
 def copies(manifest: Manifest, home: frozenset[str]) -> Violations:
-    """Yield what lets an object be copied from or to other namespaces."""
+    """Yield annotations by which an object is copied from or to other namespaces."""
     annotations = manifest.get("metadata", "annotations")
     for key in COPY_SOURCE_ANNOTATIONS:
         source = text_of(get(annotations, key))
@@ -156,7 +156,7 @@ CONTAINER_REFERENCES: tuple[tuple[str, Path], ...] = (
 
 
 def used(manifest: Manifest, specs: Specs) -> Iterator[tuple[str, str, Path]]:
-    """Yield kind and name of what the object uses in its namespace, and where it says so."""
+    """Yield kind, name and path of each reference to an object of the same namespace."""
     for path, spec in specs:
         yield from _used_by_pod(spec, path)
     if manifest.kind == "ServiceAccount":
@@ -175,7 +175,7 @@ def _used_by_pod(spec: Any, path: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def _named(kind: str, value: Any, path: Path, way: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield the names that stand at the end of a way, in each item of each list on it."""
+    """Yield the names at a path; `*` in it stands for each item of a list."""
     for number, key in enumerate(way):
         if key == "*":
             for place, item in mappings_of(value, path):
@@ -187,7 +187,7 @@ def _named(kind: str, value: Any, path: Path, way: Path) -> Iterator[tuple[str, 
 
 
 def models_in(manifest: Manifest) -> Iterator[workloads.Reference]:
-    """Yield the models that the object names: for its pods, and what may be handed to pods.
+    """Yield the models that the object names for its pods, or in data that pods may read.
 
     A ConfigMap holds texts of all sorts, so there only a value that is nothing else is one.
     """
