@@ -18,7 +18,7 @@ from models_registry.exchange.mlflow_client import (
     ServerUnreachable,
 )
 from models_registry.exchange.steps import (
-    KEPT,
+    KEPT_AS_TAGS,
     NO_SOURCE,
     AddModel,
     AddVersion,
@@ -57,7 +57,7 @@ def _missing(files: Files, there: Mapping[str, int]) -> Files:
     return [file for file in files if there.get(file.path) != file.blob.size]
 
 
-class _Shelf:
+class _ArtifactRuns:
     """Where a team's files lie at the server: in runs of an experiment of the team's own.
 
     MLflow takes files of its own proxy as a version's source only if they are a run's.
@@ -85,7 +85,7 @@ class _Shelf:
     def put(
         self, name: str, version: MlflowVersion, files: Files, report: ModelReport
     ) -> MlflowVersion:
-        """Send the files of a version, and return it with their place as its source."""
+        """Send the files of a version, and return it with their address as its source."""
         label = f"{name} version {version.number}"
         tag = ("bulkhead.version", str(files[0].version_id))
         run = self._server.run_tagged(self._experiment, label, tag)
@@ -97,7 +97,7 @@ class _Shelf:
         self.send(folder, missing, f"version {version.number}: ", report)
         return replace(version, source=f"{run.artifact_uri}/model", run_id=run.id)
 
-    def send(self, folder: str, files: Files, place: str, report: ModelReport) -> None:
+    def send(self, folder: str, files: Files, prefix: str, report: ModelReport) -> None:
         """Send files, and look whether they are there then."""
         for file in files:
             try:
@@ -106,10 +106,10 @@ class _Shelf:
             except ServerUnreachable:
                 raise
             except (RemoteProblem, Refusal) as problem:
-                report.problems.append(f"{place}file {file.path}: {problem}")
+                report.problems.append(f"{prefix}file {file.path}: {problem}")
         there = self._server.files(folder) if files else {}
         for file in _missing(files, there):
-            report.problems.append(f"{place}file {file.path}: it is not there whole")
+            report.problems.append(f"{prefix}file {file.path}: it is not there whole")
 
 
 class Exporter:
@@ -122,7 +122,7 @@ class Exporter:
         self._tenant = tenant
         self._with_files = with_files
         self._dry_run = dry_run
-        self._shelf = _Shelf(server, tenant)
+        self._runs = _ArtifactRuns(server, tenant)
 
     def names(self) -> list[str]:
         """Return the names of the team's models, in order."""
@@ -158,8 +158,8 @@ class Exporter:
             kept = [received(self._server, v) for v in found if v.source != PLACEHOLDER]
             there = replace(there, versions=tuple(kept))
             report.only_here.extend(only_here(wanted, there))
-        files = self._shelf.files(wanted.name) if self._with_files else {}
-        sender = _Sender(self._server, wanted.name, found, self._shelf, files, report)
+        files = self._runs.files(wanted.name) if self._with_files else {}
+        sender = _Sender(self._server, wanted.name, found, self._runs, files, report)
         if self._carry_out(steps(wanted, there), sender, files, report):
             self._send_files(wanted.name, found, files, report)
             if not self._dry_run:
@@ -202,7 +202,7 @@ class Exporter:
         for version in found:
             if version.number not in files or version.source == PLACEHOLDER:
                 continue
-            place = f"version {version.number}: "
+            prefix = f"version {version.number}: "
             try:
                 uri = self._server.files_uri(name, version.number)
                 folder = self._server.proxied(uri)
@@ -211,18 +211,18 @@ class Exporter:
                 if not missing:
                     continue
                 # Only folders that an export made may be written to.
-                if folder is None or KEPT["source"] not in version.tags:
+                if folder is None or KEPT_AS_TAGS["source"] not in version.tags:
                     raise RemoteProblem(
                         f"{len(missing):,} files are not at {uri}, and MLflow lets nobody change "
                         "where a version's files are"
                     )
-                report.changed(f"{place}{amount(_sent(missing))}")
+                report.changed(f"{prefix}{amount(_sent(missing))}")
                 if not self._dry_run:
-                    self._shelf.send(folder, missing, place, report)
+                    self._runs.send(folder, missing, prefix, report)
             except ServerUnreachable:
                 raise
             except RemoteProblem as problem:
-                report.problems.append(f"{place}files: {problem}")
+                report.problems.append(f"{prefix}files: {problem}")
 
 
 class _Sender:
@@ -233,13 +233,13 @@ class _Sender:
         server: MlflowServer,
         name: str,
         found: Sequence[MlflowVersion],
-        shelf: _Shelf,
+        runs: _ArtifactRuns,
         files: Mapping[int, Files],
         report: ModelReport,
     ) -> None:
         self._server = server
         self._name = name
-        self._shelf = shelf
+        self._runs = runs
         self._files = files
         self._report = report
         self._last = found[-1].number if found else 0
@@ -282,8 +282,11 @@ class _Sender:
         files = self._files.get(version.number)
         try:
             if files:
-                tags |= {KEPT["source"]: version.source, KEPT["run_id"]: version.run_id}
-                sent = self._shelf.put(self._name, version, files, self._report)
+                tags |= {
+                    KEPT_AS_TAGS["source"]: version.source,
+                    KEPT_AS_TAGS["run_id"]: version.run_id,
+                }
+                sent = self._runs.put(self._name, version, files, self._report)
             self._last = self._server.create_version(self._name, sent, tags)
         except RemoteProblem:
             self._refused = version.number
@@ -357,11 +360,11 @@ def _outgoing(server: MlflowServer, version: MlflowVersion) -> tuple[MlflowVersi
     tags = _mark(version.tags)
     source = server.relative(version.source) or NO_SOURCE
     if version.logged_model_id and version.logged_model_id not in source:
-        tags[KEPT["logged_model_id"]] = version.logged_model_id
+        tags[KEPT_AS_TAGS["logged_model_id"]] = version.logged_model_id
     return replace(version, source=source), tags
 
 
-def without_a_place(tenant: Tenant) -> list[str]:
+def without_counterpart(tenant: Tenant) -> list[str]:
     """Name what the team's models have that MLflow's have not."""
     with tenant_scope(tenant):
         models = RegisteredModel.objects.all()

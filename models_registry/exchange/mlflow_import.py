@@ -51,18 +51,18 @@ def _fitting(model: MlflowModel, problems: list[str]) -> MlflowModel:
     fields = _fitting_fields(model, "", problems)
     versions = []
     for version in model.versions:
-        place = f"version {version.number}: "
-        kept = _fitting_fields(version, place, problems)
+        prefix = f"version {version.number}: "
+        kept = _fitting_fields(version, prefix, problems)
         for name, choices in (("status", ModelVersion.Status), ("stage", ModelVersion.Stage)):
             if getattr(version, name) not in choices.values:
-                problems.append(f"{place}there is no {name} “{getattr(version, name)}”.")
+                problems.append(f"{prefix}there is no {name} “{getattr(version, name)}”.")
                 kept[name] = getattr(MlflowVersion(0), name)
         versions.append(replace(version, **kept))
     return replace(model, versions=tuple(versions), **fields)
 
 
 def _fitting_fields(
-    thing: MlflowModel | MlflowVersion, place: str, problems: list[str]
+    thing: MlflowModel | MlflowVersion, prefix: str, problems: list[str]
 ) -> dict[str, Any]:
     """Return the texts that cannot be kept, emptied, and the tags that can be kept."""
     fields: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def _fitting_fields(
         what = f"The {name.replace('_', ' ')}"
         why = _why_not(validators.validate_text, getattr(thing, name, ""), length, what)
         if why:
-            problems.append(f"{place}{why}")
+            problems.append(f"{prefix}{why}")
             fields[name] = ""
     kept: dict[str, str] = {}
     for key, value in sorted(thing.tags.items()):
@@ -78,7 +78,7 @@ def _fitting_fields(
         if not why and len(kept) == validators.MAX_ENTRIES:
             why = f"{validators.MAX_ENTRIES:,} tags are allowed."
         if why:
-            problems.append(f"{place}tag {key}: {why}")
+            problems.append(f"{prefix}tag {key}: {why}")
         else:
             kept[key] = value
     return fields | {"tags": kept}
@@ -148,10 +148,10 @@ class Importer:
         return report
 
     def _locations(self, model: MlflowModel, tenant: Tenant, report: ModelReport) -> dict[int, str]:
-        """Return where the files of versions are that are not here yet, if the source is no place.
+        """Return the addresses of the files of new versions whose source says none, by number.
 
-        One such as ``models:/m-…`` says nothing away from its server. That is asked before the
-        transaction begins.
+        One such as ``models:/m-…`` means nothing away from its server. The server is asked before
+        the transaction begins.
         """
         with tenant_scope(tenant):
             versions = ModelVersion.objects.filter(model__name=model.name)
@@ -239,7 +239,7 @@ class Importer:
         report: ModelReport,
     ) -> None:
         """Copy the files of one version that are not here; it is PENDING until they are."""
-        place = f"version {version.number}: "
+        prefix = f"version {version.number}: "
         with tenant_scope(tenant):
             row = _row(wanted.name, version.number)
             here = _sizes(row) if row else {}
@@ -249,17 +249,17 @@ class Importer:
             for path, size in folder.sizes.items()
             if path not in here or (waits and here[path] != size)
         }
-        report.only_here.extend(f"{place}file {path}" for path in here if path not in folder.sizes)
+        report.only_here.extend(f"{prefix}file {path}" for path in here if path not in folder.sizes)
         for path, size in folder.sizes.items():
             if path not in missing and here[path] != size:
                 report.problems.append(
-                    f"{place}file {path}: {here[path]:,} bytes here, {size:,} there"
+                    f"{prefix}file {path}: {here[path]:,} bytes here, {size:,} there"
                 )
         if missing and here and row and row.status != ModelVersion.Status.PENDING:
-            report.problems.append(f"{place}files: it is complete here and takes no others")
+            report.problems.append(f"{prefix}files: it is complete here and takes no others")
             return
         if missing:
-            report.changed(f"{place}{amount(missing.values())}")
+            report.changed(f"{prefix}{amount(missing.values())}")
         if row is None or self._dry_run or not (missing or waits):
             return
         with tenant_scope(tenant):
@@ -268,7 +268,7 @@ class Importer:
         for path in sorted(missing):
             why = self._copy_file(tenant, row, folder, path)
             if why:
-                report.problems.append(f"{place}file {path}: {why}")
+                report.problems.append(f"{prefix}file {path}: {why}")
                 complete = False
         with tenant_scope(tenant):
             if complete:

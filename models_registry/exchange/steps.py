@@ -19,7 +19,7 @@ from models_registry.models import ModelVersion, RegisteredModel
 from tenants.text import printable
 
 #: Tags that keep a version's fields at the MLflow server where its own could not.
-KEPT = {name: f"bulkhead.{name}" for name in ("source", "run_id", "logged_model_id")}
+KEPT_AS_TAGS = {name: f"bulkhead.{name}" for name in ("source", "run_id", "logged_model_id")}
 #: The source that stands for none: the MLflow server takes no version without one.
 NO_SOURCE = "bulkhead:/no-source"
 #: The status message of a version until all its files have been copied.
@@ -165,7 +165,7 @@ def steps(wanted: MlflowModel, there: MlflowModel | None) -> Iterator[Step]:
 
 
 def _version_steps(wanted: MlflowVersion, there: MlflowVersion) -> Iterator[Step]:
-    clashing = tuple(name for name in KEPT if not _alike(name, wanted, there))
+    clashing = tuple(name for name in KEPT_AS_TAGS if not _alike(name, wanted, there))
     if clashing:
         yield NumberConflict(wanted.number, clashing)
         return
@@ -230,9 +230,9 @@ def received(server: MlflowServer, version: MlflowVersion) -> MlflowVersion:
     """
     source = "" if version.source == NO_SOURCE else server.absolute(version.source)
     kept: dict[str, Any] = {
-        name: version.tags[tag] for name, tag in KEPT.items() if tag in version.tags
+        name: version.tags[tag] for name, tag in KEPT_AS_TAGS.items() if tag in version.tags
     }
-    tags = {key: value for key, value in version.tags.items() if key not in KEPT.values()}
+    tags = {key: value for key, value in version.tags.items() if key not in KEPT_AS_TAGS.values()}
     return replace(version, **{"source": source} | kept | {"tags": tags})
 
 

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from models_registry.exchange import command
 from models_registry.exchange.mlflow_client import RemoteProblem
-from models_registry.exchange.mlflow_export import Exporter, without_a_place
+from models_registry.exchange.mlflow_export import Exporter, without_counterpart
 
 
 class Command(BaseCommand):
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         run = command.CommandRun(self, options)
         whole = run.follow(exporter.copy_all(names, there), len(names))
         others = sorted(there.keys() - set(names)) if whole else []
-        run.end({server.url: others}, _notes(without_a_place(team)))
+        run.end({server.url: others}, _notes(without_counterpart(team)))
 
 
 def _notes(lost: list[str]) -> list[str]:
