@@ -104,7 +104,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value of a document that must have a certain shape, and its path."""
+    """A value of a document that must have a certain shape, and its path.
+
+    A subclass may say in ``malformed`` whose document it is; what is inside is of its class too.
+    """
 
     value: Any
     path: Path = ()
@@ -120,7 +123,7 @@ class Node:
         """
         if not isinstance(self.value, dict):
             raise self.malformed("expected an object")
-        found = {key: Node(value, (*self.path, key)) for key, value in self.value.items()}
+        found = {key: type(self)(value, (*self.path, key)) for key, value in self.value.items()}
         for key, node in found.items():
             if known and key not in known:
                 raise node.malformed(f"unknown key; those known here are {', '.join(known)}")
@@ -128,13 +131,15 @@ class Node:
 
     def field(self, key: str) -> "Node":
         """Return an object's value by key, None's node where there is none; raises Malformed."""
-        return self.fields().get(key) or Node(None, (*self.path, key))
+        if not isinstance(self.value, dict):
+            raise self.malformed("expected an object")
+        return type(self)(self.value.get(key), (*self.path, key))
 
     def items(self) -> list["Node"]:
         """Return a list's items; raises Malformed for another value."""
         if not isinstance(self.value, list):
             raise self.malformed("expected a list")
-        return [Node(item, (*self.path, place)) for place, item in enumerate(self.value)]
+        return [type(self)(item, (*self.path, place)) for place, item in enumerate(self.value)]
 
     def text(self) -> str:
         """Return the value, which is text; raises Malformed for another value."""

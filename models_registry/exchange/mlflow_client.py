@@ -25,6 +25,7 @@ from urllib3.exceptions import (
 
 from models_registry.validators import IS_PROMPT
 from tenants.dns import is_loopback
+from tenants.documents import Malformed, Node, as_text
 from tenants.text import printable, shown
 
 API = "/api/2.0/mlflow"
@@ -76,8 +77,17 @@ class ServerRefused(RemoteProblem):
         return self.code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 
 
-class BadAnswer(RemoteProblem):
+class BadAnswer(RemoteProblem, Malformed):
     """The server answered something that no MLflow server answers."""
+
+
+class _Answer(Node):
+    """A value of what the server answered, and its path."""
+
+    def malformed(self, message: str) -> BadAnswer:
+        """Return the error that says what is wrong with this value."""
+        place = as_text(self.path, "$")
+        return BadAnswer(f"The server does not answer as MLflow does: {place}: {message}")
 
 
 @dataclass(frozen=True)
@@ -193,7 +203,7 @@ class MlflowServer:
             ]
             for record in self._pages("model-versions/search", "model_versions", query):
                 # A name that cannot be quoted is searched for with wildcards.
-                if _text(record, "name") == model.name:
+                if _text(record.field("name")) == model.name:
                     version = _version(record)
                     found.setdefault(version.number, version)
         return tuple(found[number] for number in sorted(found))
@@ -232,7 +242,7 @@ class MlflowServer:
             fields["model_id"] = logged.group(1)
         fields = {key: value for key, value in fields.items() if value}
         answer = self._write("POST", "model-versions/create", fields, repeatable=False)
-        return _version(_record(answer, "model_version")).number
+        return _version(answer.field("model_version")).number
 
     def describe_version(self, name: str, number: int, description: str) -> None:
         """Set a version's description."""
@@ -262,12 +272,12 @@ class MlflowServer:
 
     def run(self, run_id: str) -> MlflowRun:
         """Return a run by its id."""
-        return _run(_record(self._read("runs/get", [("run_id", run_id)]), "run"))
+        return _run(self._read("runs/get", [("run_id", run_id)]).field("run"))
 
     def experiment_name(self, experiment_id: str) -> str:
         """Return an experiment's name."""
         answer = self._read("experiments/get", [("experiment_id", experiment_id)])
-        return _text(_record(answer, "experiment"), "name")
+        return _text(answer.field("experiment").field("name"))
 
     def experiment(self, name: str, artifact_location: str) -> str:
         """Return the id of the experiment of that name, which is made if need be."""
@@ -278,8 +288,8 @@ class MlflowServer:
                 raise
             fields = {"name": name, "artifact_location": artifact_location}
             answer = self._write("POST", "experiments/create", fields, repeatable=False)
-            return _text(answer, "experiment_id")
-        return _text(_record(answer, "experiment"), "experiment_id")
+            return _text(answer.field("experiment_id"))
+        return _text(answer.field("experiment").field("experiment_id"))
 
     def run_tagged(self, experiment_id: str, name: str, tag: tuple[str, str]) -> MlflowRun:
         """Return the experiment's run with that tag, which is made, named and ended if need be."""
@@ -289,7 +299,7 @@ class MlflowServer:
             "filter": f"tags.`{key}` = '{value}'",
             "max_results": 1,
         }
-        for record in _records(self._write("POST", "runs/search", search), "runs"):
+        for record in _records(self._write("POST", "runs/search", search).field("runs")):
             return _run(record)
         now = int(datetime.now(UTC).timestamp() * 1000)
         made = {
@@ -298,7 +308,7 @@ class MlflowServer:
             "start_time": now,
             "tags": _pairs({key: value}),
         }
-        run = _run(_record(self._write("POST", "runs/create", made, repeatable=False), "run"))
+        run = _run(self._write("POST", "runs/create", made, repeatable=False).field("run"))
         ended = {"run_id": run.id, "status": "FINISHED", "end_time": now}
         self._write("POST", "runs/update", ended)
         return run
@@ -331,10 +341,10 @@ class MlflowServer:
     def files_uri(self, name: str, number: int) -> str:
         """Return where a version's files are, with runs and logged models looked up."""
         query = [("name", name), ("version", str(number))]
-        uri = _text(self._read("model-versions/get-download-uri", query), "artifact_uri")
+        uri = _text(self._read("model-versions/get-download-uri", query).field("artifact_uri"))
         if logged := LOGGED_MODEL.match(uri):
             answer = self._read(f"logged-models/{quote(logged.group(1), safe='')}", [])
-            return _text(_record(_record(answer, "model"), "info"), "artifact_uri")
+            return _text(answer.field("model").field("info").field("artifact_uri"))
         if uri.startswith("runs:/"):
             run_id, _, path = uri.removeprefix("runs:/").strip("/").partition("/")
             return f"{self.run(run_id).artifact_uri.rstrip('/')}/{path}"
@@ -349,16 +359,17 @@ class MlflowServer:
             below, depth = folders.pop()
             query = [("path", f"{folder}/{below}".strip("/"))]
             answer = self._json(self._send("GET", ARTIFACTS, query=query))
-            for record in _records(answer, "files"):
+            for record in _records(answer.field("files")):
                 entries += 1
                 if entries > MAX_FILES or depth > MAX_FOLDER_DEPTH:
                     raise BadAnswer(f"{self.url}: its folder of files never ends.")
                 path = f"{below}/{_file_name(record)}".lstrip("/")
-                if record.get("is_dir") is True:
+                if record.field("is_dir").value is True:
                     folders.append((path, depth + 1))
                 else:
                     # MLflow omits the size of an empty file.
-                    found[path] = _number({"file_size": 0} | record, "file_size", least=0)
+                    size = record.field("file_size")
+                    found[path] = _number(size, least=0) if "file_size" in record.value else 0
         return found
 
     def download(self, path: str) -> Iterator[bytes]:
@@ -380,29 +391,27 @@ class MlflowServer:
 
     # --- talking ---------------------------------------------------------------------------
 
-    def _pages(
-        self, path: str, key: str, query: Sequence[tuple[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
+    def _pages(self, path: str, key: str, query: Sequence[tuple[str, Any]]) -> Iterator[Node]:
         seen = {""}
         token = ""
         while True:
             page = [("page_token", token)] if token else []
             answer = self._read(path, [*query, *page])
-            records = _records(answer, key)
+            records = _records(answer.field(key))
             yield from records
-            token = _text(answer, "next_page_token")
+            token = _text(answer.field("next_page_token"))
             if not token:
                 return
             if token in seen or not records or len(seen) > MAX_PAGES:
                 raise BadAnswer(f"{self.url}: its list of {key} never ends.")
             seen.add(token)
 
-    def _read(self, path: str, query: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    def _read(self, path: str, query: Sequence[tuple[str, Any]]) -> Node:
         return self._json(self._send("GET", f"{API}/{path}", query=query))
 
     def _write(
         self, method: str, path: str, fields: Mapping[str, Any], *, repeatable: bool = True
-    ) -> dict[str, Any]:
+    ) -> Node:
         body = orjson.dumps(fields)
         headers = {"Content-Type": "application/json"}
         response = self._send(
@@ -469,17 +478,17 @@ class MlflowServer:
         response.release_conn()
         return body
 
-    def _json(self, response: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+    def _json(self, response: urllib3.BaseHTTPResponse) -> Node:
         body = self._body(response)
         if not body:
-            return {}
+            return _Answer({})
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict):
             raise BadAnswer(f"{self.url} answers no JSON object: is it an MLflow server?")
-        return answer
+        return _Answer(answer)
 
     def _refusal(self, response: urllib3.BaseHTTPResponse) -> RemoteProblem:
         status = response.status
@@ -573,110 +582,98 @@ def _pairs(tags: Text) -> list[dict[str, str]]:
 # --- reading what the server answers -------------------------------------------------------
 
 
-def _fail(key: str, expected: str) -> BadAnswer:
-    return BadAnswer(f"The server answers “{printable(key)}” that is no {expected}.")
+def _records(node: Node) -> list[Node]:
+    """Return the objects of a list; none where the server leaves the list out."""
+    records = [] if node.value is None else node.items()
+    for record in records:
+        if not isinstance(record.value, dict):
+            raise record.malformed("expected an object")
+    return records
 
 
-def _record(answer: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = answer.get(key)
-    if not isinstance(value, dict):
-        raise _fail(key, "object")
-    return value
+def _text(node: Node) -> str:
+    """Return a text; '' where the server leaves it out."""
+    return "" if node.value is None else node.text()
 
 
-def _records(answer: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    value = answer.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise _fail(key, "list of objects")
-    return value
-
-
-def _text(record: Mapping[str, Any], key: str) -> str:
-    value = record.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise _fail(key, "text")
-    return value
-
-
-def _number(record: Mapping[str, Any], key: str, *, least: int) -> int:
+def _number(node: Node, *, least: int) -> int:
     """Return a whole number, which MLflow writes as a number or as text."""
-    value = record.get(key)
+    value = node.value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**62:
-        raise _fail(key, "whole number")
+        raise node.malformed("expected a whole number")
     return value
 
 
-def _version_number(record: Mapping[str, Any]) -> int:
-    number = _number(record, "version", least=1)
+def _version_number(record: Node) -> int:
+    node = record.field("version")
+    number = _number(node, least=1)
     if number >= 2**31:
-        raise _fail("version", "version number")
+        raise node.malformed("expected a version number")
     return number
 
 
-def _time(record: Mapping[str, Any], key: str) -> datetime | None:
-    """Return a time that is given in milliseconds since 1970."""
-    if record.get(key) is None:
+def _time(node: Node) -> datetime | None:
+    """Return a time that is given in milliseconds since 1970; None where it is left out."""
+    if node.value is None:
         return None
     try:
-        return datetime.fromtimestamp(_number(record, key, least=0) / 1000, UTC)
+        return datetime.fromtimestamp(_number(node, least=0) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
-        raise _fail(key, "time") from None
+        raise node.malformed("expected a time") from None
 
 
-def _mapping(
-    record: Mapping[str, Any], key: str, name: str, read: Callable[[Mapping[str, Any]], Any]
-) -> dict[str, Any]:
-    return {_text(item, name): read(item) for item in _records(record, key)}
+def _mapping(node: Node, name: str, read: Callable[[Node], Any]) -> dict[str, Any]:
+    return {_text(item.field(name)): read(item) for item in _records(node)}
 
 
-def _tags(record: Mapping[str, Any]) -> dict[str, str]:
-    return _mapping(record, "tags", "key", lambda item: _text(item, "value"))
+def _tags(record: Node) -> dict[str, str]:
+    return _mapping(record.field("tags"), "key", lambda item: _text(item.field("value")))
 
 
-def _model(record: Mapping[str, Any]) -> MlflowModel:
+def _model(record: Node) -> MlflowModel:
     return MlflowModel(
-        name=_text(record, "name"),
-        description=_text(record, "description"),
+        name=_text(record.field("name")),
+        description=_text(record.field("description")),
         tags=_tags(record),
-        aliases=_mapping(record, "aliases", "alias", _version_number),
-        created_at=_time(record, "creation_timestamp"),
-        updated_at=_time(record, "last_updated_timestamp"),
+        aliases=_mapping(record.field("aliases"), "alias", _version_number),
+        created_at=_time(record.field("creation_timestamp")),
+        updated_at=_time(record.field("last_updated_timestamp")),
     )
 
 
-def _version(record: Mapping[str, Any]) -> MlflowVersion:
-    source = _text(record, "source")
+def _version(record: Node) -> MlflowVersion:
+    source = _text(record.field("source"))
     logged = LOGGED_MODEL.fullmatch(source)
     return MlflowVersion(
         number=_version_number(record),
         source=source,
-        run_id=_text(record, "run_id"),
-        run_link=_text(record, "run_link"),
-        logged_model_id=_text(record, "model_id") or (logged.group(1) if logged else ""),
-        description=_text(record, "description"),
+        run_id=_text(record.field("run_id")),
+        run_link=_text(record.field("run_link")),
+        logged_model_id=_text(record.field("model_id")) or (logged.group(1) if logged else ""),
+        description=_text(record.field("description")),
         # PENDING_REGISTRATION, FAILED_REGISTRATION or READY
-        status=_text(record, "status").partition("_")[0] or "READY",
-        status_message=_text(record, "status_message"),
-        stage=_text(record, "current_stage") or "None",
+        status=_text(record.field("status")).partition("_")[0] or "READY",
+        status_message=_text(record.field("status_message")),
+        stage=_text(record.field("current_stage")) or "None",
         tags=_tags(record),
-        created_at=_time(record, "creation_timestamp"),
-        updated_at=_time(record, "last_updated_timestamp"),
+        created_at=_time(record.field("creation_timestamp")),
+        updated_at=_time(record.field("last_updated_timestamp")),
     )
 
 
-def _run(record: Mapping[str, Any]) -> MlflowRun:
-    info = _record(record, "info")
+def _run(record: Node) -> MlflowRun:
+    info = record.field("info")
     return MlflowRun(
-        _text(info, "run_id"), _text(info, "experiment_id"), _text(info, "artifact_uri")
+        _text(info.field("run_id")),
+        _text(info.field("experiment_id")),
+        _text(info.field("artifact_uri")),
     )
 
 
-def _file_name(record: Mapping[str, Any]) -> str:
-    name = _text(record, "path")
+def _file_name(record: Node) -> str:
+    name = _text(record.field("path"))
     if name in {"", ".", ".."} or NO_FILE_NAME.search(name):
         raise BadAnswer(f"The server names a file “{printable(name)}”, which is no file's name.")
     return name

@@ -824,25 +824,28 @@ NO_SERVER: dict[str, tuple[tuple[str, Any], str]] = {
     "nesting": (("", b"[" * 1_000_000), "answers no JSON object"),
     "no models but a text": (
         ("registered-models/search", {"registered_models": "x"}),
-        "“registered_models” that is no list of objects",
+        "$.registered_models: expected a list",
     ),
-    "texts for models": (models_answer("x"), "“registered_models” that is no list of objects"),
-    "a number for a name": (models_answer(model_row_there(1)), "“name” that is no text"),
+    "texts for models": (models_answer("x"), "$.registered_models[0]: expected an object"),
+    "a number for a name": (
+        models_answer(model_row_there(1)),
+        "$.registered_models[0].name: expected text",
+    ),
     "a huge time": (
         models_answer(model_row_there(creation_timestamp=10**17)),
-        "“creation_timestamp” that is no time",
+        "$.registered_models[0].creation_timestamp: expected a time",
     ),
     "a time before all": (
         models_answer(model_row_there(creation_timestamp=-1)),
-        "“creation_timestamp” that is no whole number",
+        "$.registered_models[0].creation_timestamp: expected a whole number",
     ),
     "a fraction of a time": (
         models_answer(model_row_there(creation_timestamp=0.5)),
-        "“creation_timestamp” that is no whole number",
+        "$.registered_models[0].creation_timestamp: expected a whole number",
     ),
     "aliases of no version": (
         models_answer(model_row_there(aliases=[{"alias": "a"}])),
-        "“version” that is no whole number",
+        "$.registered_models[0].aliases[0].version: expected a whole number",
     ),
     "404": (("", (404, b"<html>", {})), "knows no such address (404): is it an MLflow server?"),
     "500": (("", (501, b"<b>broken</b>\n\x1b[2J", {})), "refuses (501): <b>broken</b> \\x1b[2J"),
@@ -865,14 +868,23 @@ def test_what_is_no_mlflow_server_is_told_in_one_line(team: Tenant, case: str) -
 
 #: What a server may say of the one version of its one model, and what is reported of the model.
 BAD_VERSIONS: dict[str, tuple[tuple[str, Any], str]] = {
-    "number 0": (one_version(version="0"), "“version” that is no whole number"),
-    "a number beyond all": (one_version(version=str(2**31)), "“version” that is no version number"),
-    "a number of 5,000 digits": (one_version(version="9" * 5000), "“version” that is no whole"),
-    "true": (one_version(version=True), "“version” that is no whole number"),
-    "tags that are none": (one_version(tags={"a": "b"}), "“tags” that is no list of objects"),
+    "number 0": (one_version(version="0"), "$.model_versions[0].version: expected a whole number"),
+    "a number beyond all": (
+        one_version(version=str(2**31)),
+        "$.model_versions[0].version: expected a version number",
+    ),
+    "a number of 5,000 digits": (
+        one_version(version="9" * 5000),
+        "$.model_versions[0].version: expected a whole number",
+    ),
+    "true": (one_version(version=True), "$.model_versions[0].version: expected a whole number"),
+    "tags that are none": (
+        one_version(tags={"a": "b"}),
+        "$.model_versions[0].tags: expected a list",
+    ),
     "a tag that is a number": (
         one_version(tags=[{"key": "k", "value": 7}]),
-        "“value” that is no text",
+        "$.model_versions[0].tags[0].value: expected text",
     ),
     "an endless list": (
         (
@@ -950,7 +962,10 @@ BAD_FILES: dict[str, tuple[tuple[str, Any], str]] = {
     "..": (artifacts_saying({"path": "..", "is_dir": True}), "which is no file's name"),
     "a path": (artifacts_saying({"path": "a/b", "file_size": 1}), "which is no file's name"),
     "out": (artifacts_saying({"path": "..\\x", "file_size": 1}), "which is no file's name"),
-    "an odd size": (artifacts_saying({"path": "a", "file_size": -1}), "“file_size” that is no"),
+    "an odd size": (
+        artifacts_saying({"path": "a", "file_size": -1}),
+        "$.files[0].file_size: expected a whole number",
+    ),
     "folders for ever": (artifacts_saying({"path": "a", "is_dir": True}), "of files never ends"),
     "another size": (artifacts_saying({"path": "a", "file_size": 3}), "2 bytes arrived of 3"),
     "decoded it leads out": (
