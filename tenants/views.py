@@ -161,18 +161,18 @@ def my_tokens(request: HttpRequest, tenant: str) -> HttpResponse:
     form = TokenForm(request.POST or None)
     if not form.is_valid():
         return _tokens_page(request, form)
-    asked = form.cleaned_data
+    fields = form.cleaned_data
 
     def make() -> NewToken:
-        bound = acting_team() if asked["team"] == "this" else None
+        bound = acting_team() if fields["team"] == "this" else None
         return tokens.create_token(
             me(request),
-            asked["name"],
-            scope=asked["scope"],
+            fields["name"],
+            scope=fields["scope"],
             tenant=bound,
-            days=asked["days"],
+            days=fields["days"],
             actor=me(request),
-            once=asked["once"],
+            once=fields["once"],
         )
 
     return _made(request, form, make, lambda **made: _tokens_page(request, form, **made), "tokens")
@@ -200,12 +200,16 @@ def robots_page(request: HttpRequest, tenant: str) -> HttpResponse:
     form = RobotForm(request.POST or None)
     if not form.is_valid():
         return _robots_page(request, team, form)
-    asked = form.cleaned_data
+    fields = form.cleaned_data
 
     def make() -> NewToken:
-        robot = robots.create_robot(team, asked["name"], asked["role"], me(request))
+        robot = robots.create_robot(team, fields["name"], fields["role"], me(request))
         return robots.rotate_token(
-            robot, scope=asked["scope"], days=asked["days"], actor=me(request), once=asked["once"]
+            robot,
+            scope=fields["scope"],
+            days=fields["days"],
+            actor=me(request),
+            once=fields["once"],
         )
 
     return _made(
@@ -230,11 +234,11 @@ def rotate_robot(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
 
     if not form.is_valid():
         return page()
-    asked = form.cleaned_data
+    fields = form.cleaned_data
     return _made(
         request,
         form,
-        lambda: robots.rotate_token(robot.user, actor=me(request), **asked),
+        lambda: robots.rotate_token(robot.user, actor=me(request), **fields),
         page,
         "robots",
     )

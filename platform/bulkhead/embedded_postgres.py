@@ -303,7 +303,7 @@ def _run(
     environment: dict[str, str] | None = None,
     folder: Path = Path("/"),
 ) -> None:
-    """Run a program as ``account``; where it fails, say what it said.
+    """Run a program as ``account``; raises EmbeddedPostgresError with what it printed.
 
     It gets a session of its own: Ctrl-C in the terminal is for us, not for the database.
     """
@@ -571,8 +571,8 @@ def _start_server(home: Path, account: _Account, programs: Path) -> None:
     except EmbeddedPostgresError as error:
         logs = [log, *(log.parent / "log").glob("*.log")]
         last = max((path for path in logs if path.exists()), key=_changed, default=None)
-        said = last.read_text(errors="replace").splitlines()[-5:] if last else []
-        raise EmbeddedPostgresError("\n".join([str(error), *said])) from None
+        printed = last.read_text(errors="replace").splitlines()[-5:] if last else []
+        raise EmbeddedPostgresError("\n".join([str(error), *printed])) from None
 
 
 def _changed(path: Path) -> float:

@@ -10,7 +10,7 @@ FALSE = {"0", "false", "no", "off", ""}
 
 
 def text(name: str, default: str | None = None) -> str:
-    """Return the variable ``name``; without a default it must be set."""
+    """Return the variable ``name``, or the default; raises ImproperlyConfigured without either."""
     value = os.environ.get(name, default)
     if value is None:
         raise ImproperlyConfigured(f"{name} is not set.")
@@ -18,7 +18,10 @@ def text(name: str, default: str | None = None) -> str:
 
 
 def flag(name: str, default: bool) -> bool:
-    """Return ``name`` as a truth value: 1/true/yes/on or 0/false/no/off."""
+    """Return ``name`` as a truth value: 1/true/yes/on or 0/false/no/off.
+
+    Raises ImproperlyConfigured for anything else.
+    """
     value = os.environ.get(name)
     if value is None:
         return default
@@ -30,7 +33,7 @@ def flag(name: str, default: bool) -> bool:
 
 
 def integer(name: str, default: int, *, minimum: int = 0) -> int:
-    """Return ``name`` as a whole number of at least ``minimum``."""
+    """Return ``name`` as a whole number of at least ``minimum``; raises ImproperlyConfigured."""
     value = os.environ.get(name, str(default))
     try:
         number = int(value)
@@ -49,7 +52,8 @@ def words(name: str, default: str) -> list[str]:
 def secret(name: str) -> str | None:
     """Return the secret ``name``, or the content of the file that ``NAME_FILE`` names.
 
-    Orchestrators mount secrets as files; naming both is refused, since one would be ignored.
+    Orchestrators mount secrets as files. Raises ImproperlyConfigured if both are set, since one
+    would be ignored, and for an empty or unreadable one.
     """
     value, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
     if value is not None and path is not None:

@@ -1,6 +1,6 @@
-"""The pages for our own faults; they ask the database nothing, since that may be what is broken.
+"""The pages for our own faults, rendered without a query: the database may be what is broken.
 
-Where programs call, the answers are plain text.
+The listener that API servers call answers in plain text.
 """
 
 from http import HTTPStatus

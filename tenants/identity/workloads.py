@@ -182,25 +182,25 @@ def _label(found: WorkloadIdentity) -> str:
 class _RecentlySeen:
     """A bounded set that forgets the oldest member first; safe for all threads of a process."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: dict[Hashable, None] = {}
+    def __init__(self, max_members: int) -> None:
+        self._max_members = max_members
+        self._members: dict[Hashable, None] = {}
         self._lock = threading.Lock()
 
-    def __contains__(self, thing: Hashable) -> bool:
-        return thing in self._kept
+    def __contains__(self, member: Hashable) -> bool:
+        return member in self._members
 
-    def add(self, thing: Hashable) -> None:
+    def add(self, member: Hashable) -> None:
         """Add a member, and forget the oldest one if there are too many."""
         with self._lock:
-            self._kept[thing] = None
-            if len(self._kept) > self._most:
-                del self._kept[next(iter(self._kept))]
+            self._members[member] = None
+            if len(self._members) > self._max_members:
+                del self._members[next(iter(self._members))]
 
-    def discard(self, thing: Hashable) -> None:
+    def discard(self, member: Hashable) -> None:
         """Forget a member, if it is there."""
         with self._lock:
-            self._kept.pop(thing, None)
+            self._members.pop(member, None)
 
 
 _signed_in = _RecentlySeen(MAX_REMEMBERED_TOKENS)

@@ -1,4 +1,4 @@
-"""Finding what a command's arguments name, or saying in one sentence that it is not there."""
+"""Finding the rows that a command's arguments name; a missing one is a CommandError."""
 
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError
@@ -7,7 +7,7 @@ from tenants.models import Tenant, User
 
 
 def team(slug: str) -> Tenant:
-    """Return the team of that slug."""
+    """Return the team of that slug; raises CommandError."""
     tenant = Tenant.objects.filter(slug=slug).first()
     if tenant is None:
         raise CommandError(f"There is no team {slug}.")
@@ -15,7 +15,7 @@ def team(slug: str) -> Tenant:
 
 
 def person(username: str) -> User:
-    """Return the account of that user name."""
+    """Return the account of that user name; raises CommandError."""
     user = User.objects.filter(username=username).first()
     if user is None:
         raise CommandError(f"There is no account {username}.")
@@ -23,5 +23,5 @@ def person(username: str) -> User:
 
 
 def as_command_error(error: ValidationError) -> CommandError:
-    """Return a refused value's message as a command's error."""
+    """Return a verb's refusal as the error that ends a command."""
     return CommandError(" ".join(error.messages))

@@ -65,7 +65,10 @@ class Command(BaseCommand):
 
 
 def account(username: str, email: str, *, create: bool) -> User:
-    """Return the account of that user name, made if it may be."""
+    """Return the account of that user name; with ``create`` it is made if there is none.
+
+    Raises CommandError, and ValidationError for what a new account may not be.
+    """
     if not create or User.objects.filter(username=username).exists():
         return lookup.person(username)
     user = User(username=username, email=User.objects.normalize_email(email))
@@ -80,7 +83,10 @@ def account(username: str, email: str, *, create: bool) -> User:
 
 
 def new_password() -> str | None:
-    """Return the new account's password: the environment's, or what is typed; None for none."""
+    """Return the new account's password: the environment's, or the typed one; None for none.
+
+    Raises CommandError.
+    """
     try:
         password = env.secret("BULKHEAD_PASSWORD")
     except ImproperlyConfigured as error:
@@ -97,7 +103,7 @@ def new_password() -> str | None:
 
 
 def moment(text: str) -> datetime:
-    """Return the time that ``text`` names; one without a zone is UTC."""
+    """Return the time that ``text`` names, in UTC unless it has a zone; raises CommandError."""
     try:
         time = datetime.fromisoformat(text)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

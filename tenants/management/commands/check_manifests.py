@@ -81,7 +81,7 @@ def _unusable(message: str) -> CommandError:
 
 
 def _contents(words: Sequence[str]) -> tuple[list[tuple[str, bytes]], list[Unreadable]]:
-    """Return each file's name and content, and what could not be opened."""
+    """Return each file's name and content, and the files that could not be read."""
     files: dict[str, bytes] = {}
     missing: list[Unreadable] = []
     for word in words:
@@ -98,7 +98,7 @@ def _contents(words: Sequence[str]) -> tuple[list[tuple[str, bytes]], list[Unrea
 
 
 def _files_of(path: Path) -> list[Path]:
-    """Return the file, or the files in a folder, in the order of their names; raises OSError."""
+    """Return the file, or a folder's files in the order of their names; raises OSError."""
     if not path.is_dir():
         return [path]
     found = [
@@ -114,7 +114,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _name(path: Path) -> str:
-    """Return how a file is called in the report: from where we are, if it lies below."""
+    """Return a file's name for the report, relative to the current folder if it is below that."""
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return os.fsencode(path).decode(errors="replace")

@@ -62,7 +62,7 @@ class Command(BaseCommand):
         self.stdout.write(secret)
 
     def robot(self, tenant: Any, name: str, role: str | None) -> User:
-        """Return the team's robot of that name, made if there is none."""
+        """Return the team's robot of that name, which is made if there is none."""
         found = robots.robot_named(tenant, name)
         if found is None:
             robot = robots.create_robot(tenant, name, role or robots.ROLES[0])
@@ -73,5 +73,5 @@ class Command(BaseCommand):
         return found.user
 
     def say(self, text: str) -> None:
-        """Explain beside the standard output, which is the token's."""
+        """Write to standard error: standard output has the token alone."""
         self.stderr.write(text, style_func=str)

@@ -44,7 +44,7 @@ class Command(BaseCommand):
 
 
 def groups_of(tenant: Tenant) -> dict[str, list[str]]:
-    """Return the team's groups with the names of those who are members now."""
+    """Return the team's groups, each with the user names of its current members."""
     team = team_of(tenant)
     members = () if team.suspended else team.members
     return {

@@ -10,7 +10,7 @@ from tenants.models import ApiToken
 
 
 class Command(BaseCommand):
-    """End a token."""
+    """Revoke a token."""
 
     help = "End a token at once and for good; it is named by its first twelve characters."
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("prefix", help="such as bhw_1a2B3c4D")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """End the token, or say that there is none."""
+        """Revoke the token, or say that there is none."""
         prefix = options["prefix"][: tokens.PREFIX_CHARS]
         token = ApiToken.objects.filter(prefix=prefix).select_related("user").first()
         if token is None:

@@ -155,7 +155,7 @@ def _tenants(slugs: list[str] | None) -> list[Tenant]:
 
 
 def pause_after(failed: int, interval: int) -> int:
-    """Return the seconds until the next round, the more the more rounds failed one after another.
+    """Return the seconds until the next round; they double with each failed round.
 
     It is never shorter than the interval.
     """
@@ -163,19 +163,19 @@ def pause_after(failed: int, interval: int) -> int:
 
 
 def has_failed(state: NamespaceState) -> bool:
-    """Tell whether a namespace could not be looked at, or not wholly."""
+    """Tell whether a namespace could not be read, or only in part."""
     return state.state == State.ERROR
 
 
 def exit_code(states: list[NamespaceState]) -> int:
-    """Return the exit code: an error weighs more than what differs."""
+    """Return the exit code: an error goes before a difference."""
     if any(map(has_failed, states)):
         return FAILED
     return DRIFTED if any(state.state != State.IN_SYNC for state in states) else 0
 
 
 def fingerprint(state: NamespaceState) -> Any:
-    """Return what of a state is worth to be told again when it changes: not its time."""
+    """Return the part of a state whose change a watch reports: all but its time."""
     error = state.error.rpartition(" UTC: ")[2]
     return state.state, error, state.objects_found, state.workloads, state.warnings
 
@@ -186,7 +186,7 @@ def row(team: str, cluster: str, state: str, objects: str) -> str:
 
 
 def lines(state: NamespaceState) -> Iterator[str]:
-    """Yield a state's row, and a line for each thing that is not as it should be."""
+    """Yield a state's row, and a line for each object, pod and warning that needs attention."""
     counts = Counter(entry["state"].replace("_", " ") for entry in state.objects_found)
     objects = ", ".join(f"{count} {what}" for what, count in counts.items())
     yield row(state.tenant.slug, state.cluster, state.get_state_display().lower(), objects)
@@ -202,17 +202,17 @@ def lines(state: NamespaceState) -> Iterator[str]:
 
 
 def described(entry: dict[str, Any]) -> str:
-    """Return an object with the fields that differ, who manages them, and what is said of it."""
+    """Return an object's name with its differing fields, their managers and its detail."""
     fields = ", ".join(
         f"{field['field']} ({field['manager']})" if "manager" in field else field["field"]
         for field in entry.get("fields", ())
     )
-    said = "; ".join(text for text in (fields, entry.get("detail", "")) if text)
-    return f"{entry['kind']} {entry['name']}" + (f": {said}" if said else "")
+    details = "; ".join(text for text in (fields, entry.get("detail", "")) if text)
+    return f"{entry['kind']} {entry['name']}" + (f": {details}" if details else "")
 
 
 def as_json(state: NamespaceState) -> dict[str, Any]:
-    """Return all there is to say about a namespace."""
+    """Return a namespace's whole state."""
     return {
         "tenant": state.tenant.slug,
         "namespace": state.tenant.namespace,

@@ -108,7 +108,7 @@ class Command(BaseCommand):
         self.stdout.write("".join(texts), ending="")
 
     def teams(self, slugs: list[str], *, everybody: bool) -> list[Team]:
-        """Return the teams that are meant, each once."""
+        """Return the teams that the arguments name, each once; raises CommandError."""
         if everybody and slugs:
             raise CommandError("Name teams or use --all, not both.")
         if everybody:
@@ -116,7 +116,7 @@ class Command(BaseCommand):
         return [team_of(lookup.team(slug)) for slug in dict.fromkeys(slugs)]
 
     def clusters(self, only: str | None) -> list[str]:
-        """Return the names of the clusters that are meant."""
+        """Return the names of all clusters, or of the one chosen; raises CommandError."""
         known = [cluster.name for cluster in settings.KUBERNETES.clusters]
         if only is None:
             return known
@@ -125,7 +125,7 @@ class Command(BaseCommand):
         return [only]
 
     def repository(self, options: dict[str, Any]) -> writers.Repository | None:
-        """Return where Argo CD finds the folders, None if nothing is for it."""
+        """Return the repository that Argo CD reads, None without --argocd; raises CommandError."""
         names = {"repo": "url", "path": "folder"}
         given = {
             names.get(option, option): options[option]
@@ -144,7 +144,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def webhook(self, bundle: Path | None, url: str | None) -> list[Object]:
-        """Return what makes the API server ask the admission webhook, if that is wanted."""
+        """Return the webhook's configuration if --webhook-ca is given; raises CommandError."""
         if bundle is None:
             if url is not None:
                 raise CommandError("--webhook-url goes with --webhook-ca.")
@@ -158,7 +158,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def write(self, folder: Path, files: dict[str, str], clusters: list[str]) -> None:
-        """Write the files that have changed and say which; name folders of teams that are gone."""
+        """Write the changed files and print their names, and the folders of teams that are gone.
+
+        Raises CommandError.
+        """
         try:
             changed = writers.write_files(folder, files)
         except writers.NotOurs as error:

@@ -84,7 +84,7 @@ def leave(signum: int, frame: object) -> None:
 
 
 def claim_port(host: str, port: int) -> None:
-    """Refuse in one sentence if another program listens there."""
+    """Raise CommandError if another program listens there or the port cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     deadline = time.monotonic() + PORT_WAIT_SECONDS
     while True:

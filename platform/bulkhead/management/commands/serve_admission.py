@@ -74,7 +74,7 @@ class Command(BaseCommand):
 
 
 def address(bind: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT``, also of ``[::1]:8443``."""
+    """Return host and port of ``HOST:PORT`` or ``[::1]:8443``; raises CommandError."""
     host, _, port = bind.rpartition(":")
     if not host or not port.isdecimal() or len(port) > 5:
         raise CommandError(f"--bind {bind} is no HOST:PORT.")
@@ -82,7 +82,7 @@ def address(bind: str) -> tuple[str, int]:
 
 
 def readable(option: str, path: str) -> Path:
-    """Return the file, if it can be read."""
+    """Return the file; raises CommandError if it cannot be read."""
     file = Path(path)
     try:
         with file.open("rb"):
