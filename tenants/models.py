@@ -17,6 +17,7 @@ from django.utils import timezone
 from tenants.isolation.manager import TenantManager
 from tenants.isolation.scope import current_tenant_id
 from tenants.sizes import SizeName, check_custom
+from tenants.workspaces import workspace_name
 
 SLUG = r"^[a-z]([a-z0-9_-]{0,38}[a-z0-9])?\Z"
 
@@ -40,7 +41,7 @@ EXPIRES_SOON = timedelta(days=14)
 
 def validate_slug_is_free_to_use(slug: str) -> None:
     """Raise ValidationError for a reserved slug; `_` and `-` count as equal."""
-    canonical = slug.replace("_", "-")
+    canonical = workspace_name(slug)
     if canonical in RESERVED_SLUGS or canonical.startswith(RESERVED_PREFIXES):
         raise ValidationError(f"“{slug}” is reserved; choose another name.", code="reserved")
 
