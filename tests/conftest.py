@@ -154,7 +154,10 @@ def committed_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
         try:
             yield make_world()
         finally:
-            call_command("flush", database="owner", interactive=False, verbosity=0)
+            # Sequences are never set back: `make_world` gives rows their numbers again.
+            call_command(
+                "flush", database="owner", interactive=False, verbosity=0, reset_sequences=False
+            )
 
 
 @pytest.fixture

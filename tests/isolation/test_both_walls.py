@@ -27,8 +27,8 @@ from models_registry.models import Alias, ModelVersion, RegisteredModel
 from tenants.access import share
 from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Tenant, TenantOwned, User, tenant_owned_models
-from tests.support.people import CANARY, World, committed, make_world
-from tests.support.sql import FORBIDDEN, column, fill_every_table, rows, sqlstate
+from tests.support.people import CANARY, World, committed, fill_every_table, make_world
+from tests.support.sql import FORBIDDEN, column, rows, sqlstate
 
 OWNED = tenant_owned_models()
 GONE = "does not exist"

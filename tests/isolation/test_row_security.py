@@ -11,7 +11,7 @@ from tenants.access import share, unshare
 from tenants.identity import directory
 from tenants.isolation.scope import tenant_scope
 from tenants.models import TenantForeignKey, TenantOwned, tenant_owned_models
-from tests.support.people import CANARY, World, committed, make_world
+from tests.support.people import CANARY, World, committed, fill_every_table, make_world
 from tests.support.sql import (
     CHECK_VIOLATION,
     FEATURE_NOT_SUPPORTED,
@@ -20,7 +20,6 @@ from tests.support.sql import (
     act,
     affected,
     column,
-    fill_every_table,
     refused,
     rows,
     sqlstate,

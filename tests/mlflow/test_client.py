@@ -24,8 +24,7 @@ from tenants.models import Role, Tenant, User
 from tests.clients.readme import README
 from tests.support.api import make_token
 from tests.support.mlflow_clients import VERSIONS, Client, all_said, bulkhead
-from tests.support.people import CANARY, PASSWORD, World
-from tests.support.sql import fill_with_files
+from tests.support.people import CANARY, PASSWORD, World, fill_with_files
 from tests.support.stock_mlflow import Stock, stock_server
 
 #: Whose team each client works in, who it is, and what its models learn from.

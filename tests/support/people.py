@@ -7,22 +7,35 @@ carries the word CANARY, which nobody else may ever see.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
 from models_registry import registry
 from models_registry.files import artifacts
-from models_registry.models import ModelVersion, RegisteredModel
+from models_registry.models import (
+    ArtifactFile,
+    Blob,
+    DownloadCount,
+    ModelVersion,
+    RegisteredModel,
+    Upload,
+)
+from tenants.access import share
 from tenants.identity import directory
 from tenants.isolation.scope import tenant_scope
-from tenants.models import Role, Tenant, User
+from tenants.models import NamespaceState, Role, Tenant, User
+from tests.support.snapshot import Snapshot, taken
 
 #: For tests that need committed rows (threads, other processes); everything is emptied afterwards.
 committed = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 
 PASSWORD = "correct horse battery staple"
 CANARY = "CANARY"
+#: Everybody but dana, who is a platform admin.
+PEOPLE = ("alice", "bob", "mia", "carol", "gina", "hugo", "charlie")
 
 #: Names that break what does not quote: each page must work for each of them.
 HOSTILE_NAMES = (
@@ -69,9 +82,25 @@ class World:
 
 
 def make_world() -> World:
-    """Make everybody and everything; registered through the product's own verbs."""
-    names = ("alice", "bob", "mia", "carol", "gina", "hugo", "charlie")
-    users = {name: make_user(name) for name in names}
+    """Make everybody and everything, the first time through the product's own verbs."""
+    _world().put_back()
+    tenants = Tenant.objects.in_bulk(["team_alpha", "team_gamma"], field_name="slug")
+    users = User.objects.in_bulk([*PEOPLE, "dana"], field_name="username")
+    return World(alpha=tenants["team_alpha"], gamma=tenants["team_gamma"], **users)
+
+
+@cache
+def _world() -> Snapshot:
+    """Return the rows of everybody and everything, of which none is left behind."""
+    with transaction.atomic():
+        try:
+            return taken(_register_world)
+        finally:
+            transaction.set_rollback(True)
+
+
+def _register_world() -> None:
+    users = {name: make_user(name) for name in PEOPLE}
     users["dana"] = make_user("dana", is_staff=True, is_superuser=True)
     alpha = directory.create_tenant("team_alpha", "Alpha", admin=users["alice"])
     gamma = directory.create_tenant("team_gamma", f"Gamma {CANARY}", admin=users["hugo"])
@@ -81,7 +110,6 @@ def make_world() -> World:
     directory.add_member(gamma, users["gina"], Role.CONTRIBUTOR)
     fill(alpha, users["alice"], "ALPHA")
     fill(gamma, users["hugo"], CANARY)
-    return World(alpha=alpha, gamma=gamma, **users)
 
 
 def fill(tenant: Tenant, owner: User, word: str) -> None:
@@ -138,3 +166,27 @@ def give_files(
         version.status = status
         version.save()
     return version
+
+
+def fill_every_table(world: World) -> None:
+    """Give both teams a row in each tenant-owned table; no team has a grant of the other."""
+    outsiders = directory.create_tenant("team_omega", "Omega")
+    for tenant, person in ((world.alpha, world.alice), (world.gamma, world.gina)):
+        with tenant_scope(tenant, person):
+            NamespaceState.objects.create(cluster="test", state="drift", mode="observe")
+            for model in RegisteredModel.objects.all():
+                share(model, with_user=world.charlie)
+                share(model, with_tenant=outsiders)
+                registry.star(model, True)
+            for version in ModelVersion.objects.all():
+                fill_with_files(version)
+
+
+def fill_with_files(version: ModelVersion) -> None:
+    """Give a version a file, an upload that has not ended and a download."""
+    blob = Blob.objects.get_or_create(digest="0" * 64, defaults={"size": 1})[0]
+    for owner in (version, None):
+        path = "MLmodel" if owner else f"{version.pk}/MLmodel"
+        ArtifactFile.objects.create(version=owner, path=path, blob=blob)
+        Upload.objects.create(version=owner, path=path)
+    DownloadCount.objects.create(version=version, day=timezone.now().date(), count=1)

@@ -4,23 +4,9 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
-from django.utils import timezone
 
-from models_registry import registry
-from models_registry.models import (
-    ArtifactFile,
-    Blob,
-    DownloadCount,
-    ModelVersion,
-    RegisteredModel,
-    Upload,
-)
-from tenants.access import share
-from tenants.identity import directory
-from tenants.isolation.scope import tenant_scope
 from tenants.isolation.statements import ACTING_TENANT
-from tenants.models import NamespaceState, Tenant, User
-from tests.support.people import World
+from tenants.models import Tenant, User
 
 FORBIDDEN = "42501"  # insufficient_privilege: a missing right, or a row that row security refuses
 FOREIGN_KEY_VIOLATION = "23503"
@@ -78,27 +64,3 @@ def act(tenant: Tenant | None, user: User | None = None) -> None:
     }
     for name, value in values.items():
         rows("SELECT set_config(%s, %s, true)", f"bulkhead.{name}", str(value))
-
-
-def fill_every_table(world: World) -> None:
-    """Give both teams a row in each tenant-owned table; no team has a grant of the other."""
-    outsiders = directory.create_tenant("team_omega", "Omega")
-    for tenant, person in ((world.alpha, world.alice), (world.gamma, world.gina)):
-        with tenant_scope(tenant, person):
-            NamespaceState.objects.create(cluster="test", state="drift", mode="observe")
-            for model in RegisteredModel.objects.all():
-                share(model, with_user=world.charlie)
-                share(model, with_tenant=outsiders)
-                registry.star(model, True)
-            for version in ModelVersion.objects.all():
-                fill_with_files(version)
-
-
-def fill_with_files(version: ModelVersion) -> None:
-    """Give a version a file, an upload that has not ended and a download."""
-    blob = Blob.objects.get_or_create(digest="0" * 64, defaults={"size": 1})[0]
-    for owner in (version, None):
-        path = "MLmodel" if owner else f"{version.pk}/MLmodel"
-        ArtifactFile.objects.create(version=owner, path=path, blob=blob)
-        Upload.objects.create(version=owner, path=path)
-    DownloadCount.objects.create(version=version, day=timezone.now().date(), count=1)
