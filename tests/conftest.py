@@ -3,6 +3,8 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +25,7 @@ from pytest_django.fixtures import Settings
 from tenants.models import User
 from tests.support.files import use_store
 from tests.support.kubernetes_stage import Stage, played, replayed, team_for
+from tests.support.mlflow_clients import Python, Pythons, mlflow_imported
 from tests.support.people import World, make_world
 from tests.support.servers import Serve, servers
 
@@ -171,6 +174,19 @@ def as_(client: Client) -> Callable[[User | None], Client]:
         return browser
 
     return sign_in
+
+
+@pytest.fixture(scope="session")
+def pythons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pythons]:
+    """Return a function from a version of MLflow to the process that has imported it."""
+    with ExitStack() as stack:
+
+        @cache
+        def python(version: str) -> Python:
+            folder = tmp_path_factory.mktemp(f"mlflow-{version}")
+            return stack.enter_context(mlflow_imported(version, folder))
+
+        yield python
 
 
 @pytest.fixture

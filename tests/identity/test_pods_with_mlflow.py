@@ -18,11 +18,11 @@ from tenants.identity import workloads
 from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Role, WorkloadIdentity
 from tests.support.issuers import Issuer, Pod, cluster, jwks, key_server
-from tests.support.mlflow_clients import Client, all_said, bulkhead
+from tests.support.mlflow_clients import Client, Pythons, all_said, bulkhead
 from tests.support.people import CANARY, World
 
 #: In a parallel run, one process runs all of these tests, which share what takes long to start.
-pytestmark = pytest.mark.xdist_group("mlflow-pods")
+pytestmark = pytest.mark.xdist_group("mlflow-clients")
 
 ONE = Issuer()
 ALPHA, GAMMA = Pod(namespace="bh-team-alpha"), Pod()
@@ -45,7 +45,9 @@ class Day:
 
 
 @pytest.fixture(scope="module")
-def day(committed_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+def day(
+    committed_world: World, tmp_path_factory: pytest.TempPathFactory, pythons: Pythons
+) -> Iterator[Day]:
     """Let a client of each kind work in its pod, all at the same time."""
     world, folder = committed_world, tmp_path_factory.mktemp("pods")
     (folder / "server").mkdir()
@@ -60,13 +62,13 @@ def day(committed_world: World, tmp_path_factory: pytest.TempPathFactory) -> Ite
         with bulkhead(folder / "server", BULKHEAD_CLUSTERS=str(folder / "clusters.yaml")) as here:
             said = {}
             for group in (("2.22", "today's"), ("without a namespace",)):
-                clients = [in_pod(folder, here, name) for name in group]
+                clients = [in_pod(pythons, folder, here, name) for name in group]
                 for name, answer in zip(group, all_said(clients).values(), strict=True):
                     said[name] = answer["pod"]
         yield Day(world, said)
 
 
-def in_pod(folder: Path, address: str, name: str) -> Client:
+def in_pod(pythons: Pythons, folder: Path, address: str, name: str) -> Client:
     """Start a client in its pod."""
     version, pod, how = CLIENTS[name]
     mounted = folder / f"mounted-{pod.name}-{pod.namespace}"
@@ -87,7 +89,7 @@ def in_pod(folder: Path, address: str, name: str) -> Client:
         "others": "ALPHA own" if other is ALPHA else f"{CANARY} own",
         "other workspace": other.namespace,
     }
-    return Client(version, folder / f"client {name}", variables, {"pod": asked})
+    return Client(pythons(version), version, folder / f"client {name}", variables, {"pod": asked})
 
 
 @pytest.mark.parametrize("name", CLIENTS)

@@ -8,8 +8,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from tenants.templatetags.people_tags import in_words
 from tests.support import answers
 from tests.support.api import make_token
 from tests.support.files import BAD_PATHS, add, content, count, keys, pending_version
+from tests.support.mlflow_clients import Pythons
 from tests.support.people import CANARY, World, committed, make_world
 from tests.support.waiting import wait_until
 
@@ -690,9 +689,15 @@ print(sorted(f.path for f in repository.list_artifacts("model")))
 
 
 @committed
+@pytest.mark.xdist_group("mlflow-clients")
 @pytest.mark.parametrize("team", ["", "/t/team_alpha"])
 def test_mlflows_own_client(
-    transactional_db: None, folder: Path, live_server: LiveServer, tmp_path: Path, team: str
+    transactional_db: None,
+    folder: Path,
+    live_server: LiveServer,
+    tmp_path: Path,
+    pythons: Pythons,
+    team: str,
 ) -> None:
     world = make_world()
     here, back = tmp_path / "here", tmp_path / "back"
@@ -705,22 +710,18 @@ def test_mlflows_own_client(
     }
     for name, whole in names.items():
         (here / name).write_bytes(whole)
-    ran = subprocess.run(
-        [sys.executable, "-c", CLIENT, "mlflow-artifacts:/some/dir", here, back],
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
-            "MLFLOW_TRACKING_URI": f"{live_server.url}{team}",
-            "MLFLOW_TRACKING_TOKEN": make_token(world.carol),
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines() == [
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "MLFLOW_TRACKING_URI": f"{live_server.url}{team}",
+        "MLFLOW_TRACKING_TOKEN": make_token(world.carol),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    arguments = ["mlflow-artifacts:/some/dir", str(here), str(back)]
+    program = pythons("3").start(tmp_path, variables, code=CLIENT, arguments=arguments)
+    ran = program.ended()
+    assert ran.code == 0, ran.errors
+    assert ran.output.splitlines() == [
         "[('model/MLmodel', False, 7), ('model/data', True, None)]",
         "[]",
         "['model/MLmodel']",

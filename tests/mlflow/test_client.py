@@ -23,7 +23,7 @@ from tenants.isolation.scope import tenant_scope
 from tenants.models import Role, Tenant, User
 from tests.clients.readme import README
 from tests.support.api import make_token
-from tests.support.mlflow_clients import VERSIONS, Client, all_said, bulkhead
+from tests.support.mlflow_clients import VERSIONS, Client, Pythons, all_said, bulkhead
 from tests.support.people import CANARY, PASSWORD, World, fill_with_files
 from tests.support.stock_mlflow import Stock, stock_server
 
@@ -62,7 +62,9 @@ class Day:
 
 
 @pytest.fixture(scope="module")
-def day(committed_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+def day(
+    committed_world: World, tmp_path_factory: pytest.TempPathFactory, pythons: Pythons
+) -> Iterator[Day]:
     """Let both clients do everything, at the same time, at one server."""
     world, folder = committed_world, tmp_path_factory.mktemp("day")
     both = people_of_both(world)
@@ -76,7 +78,8 @@ def day(committed_world: World, tmp_path_factory: pytest.TempPathFactory) -> Ite
             token = new_token(world.person(person))
             variables = {"MLFLOW_TRACKING_URI": here, "MLFLOW_TRACKING_TOKEN": token}
             asked[version]["beside"] = beside(here, other.url, slug, token, version)
-            clients.append(Client(version, folder / version, variables, asked[version]))
+            python, own = pythons(version), folder / version
+            clients.append(Client(python, version, own, variables, asked[version]))
         yield Day(world, folder, asked, all_said(clients))
 
 

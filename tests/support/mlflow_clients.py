@@ -1,12 +1,17 @@
-"""MLflow's own clients, unchanged, each in a process of its own, and a server for them."""
+"""MLflow's own clients, unchanged, each in a process of its own, and a server for them.
+
+Importing MLflow takes seconds, so each version is imported once, and its programs are forked.
+"""
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -46,46 +51,110 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     }
 
 
-# --- clients -------------------------------------------------------------------------------
+# --- programs ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended, and what it has printed."""
+
+    code: int
+    output: str
+    errors: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that runs, with its files in a folder of its own."""
+
+    process: int
+    files: Path
+
+    def ended(self) -> Ended:
+        """Wait until it ends."""
+        wait_until((self.files / "ended").exists, CLIENT_SECONDS)
+        code, output, errors = (
+            (self.files / name).read_text() for name in ("ended", "output", "errors")
+        )
+        return Ended(int(code), output, errors)
+
+    def stop(self) -> None:
+        """Stop it, if it has not ended."""
+        if not (self.files / "ended").exists():
+            with suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Python:
+    """A process that has imported one version of MLflow, and starts programs."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def start(self, folder: Path, variables: dict[str, str], **program: Any) -> Program:
+        """Start a program in ``folder``: ``code``, or ``module`` with ``arguments``."""
+        files = self.folder / str(next(self.numbers))
+        files.mkdir()
+        program |= {"folder": str(folder), "variables": variables}
+        program |= {name: str(files / name) for name in ("output", "errors", "ended")}
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(json.dumps(program), file=self.process.stdin, flush=True)
+        return Program(int(self.process.stdout.readline()), files)
+
+
+@contextmanager
+def mlflow_imported(version: str, folder: Path) -> Iterator[Python]:
+    """Import that version of MLflow in a process, which starts programs while the block runs."""
+    python = PYTHONS[version]
+    assert Path(python).exists(), f"There is no {python}: `make test` installs it."
+    with (
+        (folder / "errors").open("wb") as errors,
+        subprocess.Popen(
+            [python, "-W", "ignore", "-m", "tests.clients.ready"],
+            env=environment(folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        yield Python(process, folder)
+
+
+#: Returns the process that has imported a version of MLflow.
+Pythons = Callable[[str], Python]
 
 
 @dataclass
 class Client:
-    """A process that runs ``tests.clients.client`` with one version of MLflow."""
+    """A program that runs ``tests.clients.client`` with one version of MLflow."""
 
+    python: Python
     version: str
     folder: Path
     variables: dict[str, str]
     asked: dict[str, Any]
-    process: "subprocess.Popen[bytes]" = field(init=False)
+    program: Program = field(init=False)
 
     def __post_init__(self) -> None:
         """Start it."""
-        python = PYTHONS[self.version]
-        assert Path(python).exists(), f"There is no {python}: `make test` installs it."
         self.folder.mkdir()
         (self.folder / "asked.json").write_text(json.dumps(self.asked))
-        with (self.folder / "output.txt").open("wb") as output:
-            self.process = subprocess.Popen(
-                [python, "-W", "ignore", "-m", "tests.clients.client", str(self.folder)],
-                cwd=self.folder,
-                env=environment(self.folder, **self.variables),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        self.program = self.python.start(
+            self.folder,
+            environment(self.folder, **self.variables),
+            module="tests.clients.client",
+            arguments=[str(self.folder)],
+        )
 
     def said(self) -> dict[str, Any]:
         """Wait until it is done and return what each scenario says."""
-        code = self.process.wait(CLIENT_SECONDS)
-        assert code == 0, (self.folder / "output.txt").read_text()
+        ended = self.program.ended()
+        assert ended.code == 0, ended.errors
         said: dict[str, Any] = json.loads((self.folder / "said.json").read_text())
         return said
-
-    def stop(self) -> None:
-        """Stop it, if it has not ended."""
-        self.process.kill()
-        self.process.wait()
 
 
 def all_said(clients: Iterable[Client]) -> dict[str, dict[str, Any]]:
@@ -95,7 +164,7 @@ def all_said(clients: Iterable[Client]) -> dict[str, dict[str, Any]]:
         return {client.version: client.said() for client in clients}
     finally:
         for client in clients:
-            client.stop()
+            client.program.stop()
 
 
 # --- the server ----------------------------------------------------------------------------
