@@ -164,7 +164,7 @@ def test_a_star_keeps_the_keyboards_place(
     expect(star).to_be_focused()
 
 
-def test_the_shortcut_can_be_switched_off(
+def test_the_search_shortcut_can_be_switched_off(
     gamma: World, sign_in: SignIn, live_server: LiveServer
 ) -> None:
     page = sign_in("gina")

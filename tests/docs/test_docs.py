@@ -344,21 +344,21 @@ def test_each_block_of_code_can_be_read(doc: Page) -> None:
             pytest.fail(f"{doc}: {error}\n{block.text}")
 
 
-def test_the_documents_for_import_are_such() -> None:
+def test_the_json_examples_can_be_imported() -> None:
     blocks = [block for block in page("docs/admins.md").blocks if block.language == "json"]
     assert len(blocks) == 3
     for block in blocks:
         assert json_document.parse(block.text.encode())
 
 
-def test_the_rules_for_import_are_such() -> None:
+def test_the_yaml_example_of_team_rules_can_be_read() -> None:
     [rules] = [block for block in page("docs/mlflow.md").blocks if block.language == "yaml"]
     assert [rule.team for rule in team_rules.parse_rules(rules.text)] == [
         *("team_alpha", "team_gamma", "team_alpha", "team_rest")
     ]
 
 
-def test_the_list_of_clusters_is_one(tmp_path: Path) -> None:
+def test_the_example_of_a_cluster_list_can_be_read(tmp_path: Path) -> None:
     listed = next(block for block in page("docs/kubernetes.md").blocks if block.language == "yaml")
     file = tmp_path / "clusters.yaml"
     file.write_text(listed.text)

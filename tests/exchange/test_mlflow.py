@@ -542,7 +542,7 @@ def test_a_killed_export_goes_on_and_clears_its_placeholder_away(stock: Stock) -
 # --- out -----------------------------------------------------------------------------------
 
 
-def test_what_went_out_comes_back_equal(stock: Stock, world: World) -> None:
+def test_a_copy_to_mlflow_and_back_is_equal(stock: Stock, world: World) -> None:
     with tenant_scope(world.alpha):
         prompt = registry.register_model("greeting", tags={IS_PROMPT: "true", "tone": "warm"})
         registry.add_version(
@@ -1050,7 +1050,9 @@ def test_a_server_that_goes_away_ends_the_run_with_what_was_done(team: Tenant) -
     assert set(here(team)) == {"a"}
 
 
-def test_nobody_answers(team: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_the_connection_is_named(
+    team: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mlflow_client, "MAX_RETRIES", 0)
     why = refusal("import_mlflow", "--url", "http://127.0.0.1:9", "--team", "team_new")
     assert why.startswith("http://127.0.0.1:9 does not answer: ")

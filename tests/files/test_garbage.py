@@ -103,7 +103,7 @@ def test_parts_of_a_broken_upload_go(world: World) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_is_young_stays(world: World) -> None:
+def test_what_was_uploaded_lately_is_not_collected(world: World) -> None:
     add(world.alpha, "gone", b"gone")
     delete(world.alpha, "gone")
     running = broken_upload(world.alpha, 10)
@@ -143,7 +143,7 @@ def test_files_of_teams_that_are_not_here_go_only_if_told_so(world: World) -> No
     assert [found.key for found in artifacts.store().stored("something")] == ["something/else"]
 
 
-def test_what_is_not_of_our_making_is_left_alone(world: World, folder: Path) -> None:
+def test_files_of_other_programs_in_the_store_stay(world: World, folder: Path) -> None:
     add(world.alpha, "a", b"1")
     strange = folder / "tenants" / str(world.alpha.pk) / "blobs" / ".nfs000000001"
     strange.write_bytes(b"strange")
@@ -151,7 +151,7 @@ def test_what_is_not_of_our_making_is_left_alone(world: World, folder: Path) -> 
     assert strange.exists()
 
 
-def test_a_store_that_is_gone_is_said(world: World, folder: Path) -> None:
+def test_a_missing_store_is_reported(world: World, folder: Path) -> None:
     broken_upload(world.alpha, 10)
     folder.rename(folder.with_name("unmounted"))
     with pytest.raises(CommandError, match="does not answer"):

@@ -243,14 +243,14 @@ FOUND_AT: list[tuple[list[str], str | None]] = [
 
 
 @pytest.mark.parametrize(("paths", "folder"), FOUND_AT)
-def test_it_is_looked_for_at_the_top_and_one_level_below(
+def test_mlmodel_is_looked_for_at_the_top_and_one_level_below(
     world: World, paths: list[str], folder: str | None
 ) -> None:
     found = described(world, dict.fromkeys(paths, written()))
     assert (found.folder if found else None) == folder
 
 
-def test_requirements_are_read_from_beside_it(world: World) -> None:
+def test_requirements_are_read_from_beside_the_mlmodel(world: World) -> None:
     lines = b"# comment\nscikit-learn==1.7.2\n\n  numpy  \n\xff\n" + b"x\n" * 500
     files = {"m/MLmodel": written(), "m/requirements.txt": lines, "requirements.txt": b"other"}
     found = described(world, files)

@@ -281,7 +281,7 @@ def test_a_symmetric_key_in_the_jwks_is_none(settings: Settings, tmp_path: Path)
     [("e1", "RS256"), ("e1", "ES384"), ("e384", "ES256"), ("r1", "ES256"), ("r1", "EdDSA"),
      ("ed", "RS256"), ("e1", "EdDSA"), ("r1", "RS512"), ("r1", "PS256"), ("e1", "ES256K")],
 )  # fmt: skip
-def test_the_algorithm_is_the_keys(kid: str, algorithm: str) -> None:
+def test_the_algorithm_comes_from_the_key_and_not_from_the_header(kid: str, algorithm: str) -> None:
     """The signature is what the key makes of it; only the header says something else."""
     refused(ONE.signed(ONE.claims(Pod()), kid, alg=algorithm))
 

@@ -133,7 +133,7 @@ def test_what_is_typed_wrong_is_told_beside_it(
     assert WorkloadIdentity.objects.count() == 1
 
 
-def test_another_role_must_be_one(world: World, alice: Client) -> None:
+def test_changing_a_role_takes_a_role_that_exists(world: World, alice: Client) -> None:
     alice.post(PAGE, MODEL_SERVER)
     for role in ("admin", "", "remove"):
         answer = alice.post(f"{PAGE}{only().pk}/role/", {"role": role})

@@ -483,7 +483,7 @@ def test_the_first_use_of_each_token_is_in_the_log(world: World) -> None:
         assert word not in str([vars(event) for event in events(world.gamma, "")])
 
 
-def test_other_processes_do_not_write_it_again(world: World) -> None:
+def test_a_sign_in_is_logged_once_by_all_processes(world: World) -> None:
     enrolled(world.gamma)
     token = ONE.token(GAMMA)
     opened(token)
@@ -492,7 +492,7 @@ def test_other_processes_do_not_write_it_again(world: World) -> None:
     assert len(events(world.gamma, "identity.signed_in")) == 1
 
 
-def test_what_it_writes_names_the_token(world: World) -> None:
+def test_the_log_names_the_pods_token_beside_each_write(world: World) -> None:
     enrolled(world.gamma, Role.CONTRIBUTOR)
     token = ONE.token(GAMMA)
     said(Api(token).post("registered-models/create", name="by a pod"))

@@ -149,7 +149,9 @@ def test_a_suspended_team_is_read_only(world: World, members: dict[str, Api]) ->
     assert kept(world.alpha) == before
 
 
-def test_what_opens_nothing_gets_one_answer(world: World, out: dict[str, Api]) -> None:
+def test_all_tokens_that_open_nothing_get_the_same_answer(
+    world: World, out: dict[str, Api]
+) -> None:
     """L1, L9, L21, L22: the same bytes for no token as for one that was good until just now."""
     before, answers = kept(world.alpha, world.gamma), []
     for (method, address), row in TABLE.items():

@@ -41,7 +41,7 @@ def test_platform_is_the_standard_librarys() -> None:
     assert found.stdout.strip() == platform.__file__
 
 
-def test_no_check_complains(db: None) -> None:
+def test_all_system_checks_pass(db: None) -> None:
     assert [found for found in run_checks(databases=["default"]) if not found.is_silenced()] == []
 
 

@@ -144,7 +144,7 @@ def test_it_is_filtered_by_state(dana: Client, world: World, show: str, slugs: s
     assert "Drift 1 In sync 1 Not looked at 1" in shown(page)
 
 
-def test_it_has_pages(dana: Client, world: World) -> None:
+def test_the_list_of_tenants_is_split_into_pages(dana: Client, world: World) -> None:
     for number in range(30):
         directory.create_tenant(f"team-{number:02}")
     first, second = dana.get(PAGE), dana.get(f"{PAGE}?page=2&show=unseen")

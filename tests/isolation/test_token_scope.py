@@ -87,7 +87,7 @@ def test_a_bound_token_opens_its_own_team_alone(world: World) -> None:
     refused(secret, ContradictsToken, "team_nobod")
 
 
-def test_what_is_over_opens_nothing(world: World) -> None:
+def test_expired_revoked_and_wrong_tokens_open_nothing(world: World) -> None:
     """Expired, revoked, wrong, deactivated, removed, expired membership: one and the same."""
     now = timezone.now()
     refused(make_token(world.gina, expires_at=now - timedelta(minutes=1)), BadToken)

@@ -471,7 +471,7 @@ def test_a_custom_size_says_what_is_wrong_with_it(custom: Any, wrong: str) -> No
         size_of(SizeName.CUSTOM, custom)
 
 
-def test_there_is_no_other_size() -> None:
+def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(ValidationError, match="There is no size huge"):
         size_of("huge", {})
     assert size_of("small", {"cores": 0}) == SIZES["small"]

@@ -250,7 +250,7 @@ def test_what_may_pass_is_tried_again_and_not_for_ever(tmp_path: Path) -> None:
 
 
 @both
-def test_what_cannot_pass_is_asked_once(version: str, tmp_path: Path) -> None:
+def test_a_permanent_error_is_not_retried(version: str, tmp_path: Path) -> None:
     denied = recording(version, "403-rbac-cross-tenant")
     with recorded(denied) as server, pytest.raises(ClusterApiError):
         ask(client(tmp_path, server.url, denied.user, pauses=(0, 0)), denied)

@@ -167,7 +167,7 @@ def test_what_weakens_a_namespace_is_a_difference(
         ("ResourceQuota", "bh-compute", lambda live: live.update(status={"used": {"pods": "1"}})),
     ],
 )  # fmt: skip
-def test_what_a_cluster_writes_in_its_own_way_is_none(
+def test_spelling_differences_of_the_api_server_are_no_drift(
     kind: str, name: str, change: Callable[[Object], object]
 ) -> None:
     assert difference(kind, name, change) == []

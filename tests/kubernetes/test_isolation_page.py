@@ -163,7 +163,7 @@ def test_workloads_that_should_not_run_are_listed(world: World, as_: As) -> None
     assert "Runs and should not Pod serve-1 The version is recalled." in words(read(as_(world.bob)))
 
 
-def test_an_old_look_is_pointed_out(world: World, as_: As) -> None:
+def test_a_state_that_nobody_refreshed_is_marked_as_old(world: World, as_: As) -> None:
     looked(world.alpha, minutes=STALE_AFTER / timedelta(minutes=1) - 1)
     assert "Nobody has looked" not in words(read(as_(world.bob)))
     with tenant_scope(world.alpha):

@@ -121,7 +121,7 @@ def test_a_text_in_a_config_map_that_speaks_of_models_is_none(none: None) -> Non
 
 
 @pytest.mark.parametrize("nothing", ["0", "0e3", "+0", "-1", ".0", "0.00Gi", "much", True])
-def test_a_limit_that_limits_nothing_is_none(nothing: Any) -> None:
+def test_a_limit_of_zero_or_nothing_counts_as_missing(nothing: Any) -> None:
     limits = {"cpu": nothing, "memory": "1Gi"}
     bad = pod(containers=[container(resources={"limits": limits})])
     assert said("BH509", bad).endswith("has container web with no cpu request, no cpu limit.")
@@ -172,7 +172,7 @@ def test_a_service_is_not_led_to_another_tenants_pod_by_its_address(address: Any
         assert "leads to the address" in said("BH402", obj)
 
 
-def test_an_address_outside_is_nobodys() -> None:
+def test_an_endpoint_slice_with_public_addresses_has_no_findings() -> None:
     parts = [{"addresses": ["93.184.216.34", "2606:2800:220:1::1"]}]
     assert rules_for(made("EndpointSlice", "discovery.k8s.io/v1", endpoints=parts)) == {}
 
@@ -195,7 +195,7 @@ def test_an_address_outside_is_nobodys() -> None:
         pod(affinity={"podAffinity": {"wanted": [{"namespaceSelector": {}, "topologyKey": "x"}]}}),
     ],
 )
-def test_all_namespaces_are_others_too(obj: Object) -> None:
+def test_a_selector_of_all_namespaces_includes_other_tenants(obj: Object) -> None:
     assert said("BH301", obj).endswith("takes in namespaces that are not its tenant's.")
 
 

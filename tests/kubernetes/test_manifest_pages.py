@@ -139,7 +139,7 @@ def test_the_form_needs_its_token(world: World) -> None:
     assert browser.post(url("check_manifests"), sent).status_code == 200
 
 
-def test_nothing_of_it_is_kept_or_logged(
+def test_checked_manifests_are_neither_kept_nor_logged(
     world: World, as_: As, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = kept(world.alpha)
@@ -210,7 +210,7 @@ def api(world: World) -> Api:
 @pytest.mark.parametrize(
     "kind", ["application/yaml", "text/plain; charset=utf-8", "application/x-yaml", "text/yaml"]
 )
-def test_manifests_come_as_text(world: World, kind: str) -> None:
+def test_manifests_may_be_sent_as_they_are_instead_of_in_json(world: World, kind: str) -> None:
     report = said(api(world).raw("POST", CHECK, MISPLACED.encode(), kind))
     assert report == said(api(world).post(CHECK, manifests=MISPLACED))
     assert (report["clean"], report["tenant"], report["namespace"]) == (

@@ -510,7 +510,7 @@ def test_each_rule_finds_what_it_is_for(rule: str, obj: Object, words: str) -> N
 
 
 @pytest.mark.parametrize("obj", GOOD)
-def test_what_is_right_is_let_be(obj: Object) -> None:
+def test_a_good_manifest_has_no_findings(obj: Object) -> None:
     assert rules_for(obj) == {}
 
 
@@ -648,7 +648,7 @@ def test_namespaces_with_one_label_are_one_tenants() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["kube-system", "default", "kube-public", "openshift-x"])
-def test_the_clusters_own_namespaces_are_nobodys(namespace: str) -> None:
+def test_the_clusters_own_namespaces_belong_to_no_tenant(namespace: str) -> None:
     """L32: not even where the set declares them."""
     found = in_set(*BOTH, declared(namespace), lying(pod(), namespace))
     assert found["BH102"].endswith("which is the cluster's own and belongs to no tenant.")

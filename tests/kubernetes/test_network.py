@@ -215,7 +215,7 @@ def test_other_objects_and_fine_policies_are_no_doubts() -> None:
     assert seen(rendered(), *entries) == seen(rendered())
 
 
-def test_many_doubts_are_counted() -> None:
+def test_a_drawing_shows_three_doubts_and_counts_the_rest() -> None:
     entries = [
         {"kind": "NetworkPolicy", "name": f"p{number}", "state": "foreign"} for number in range(9)
     ]

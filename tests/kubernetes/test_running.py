@@ -100,7 +100,9 @@ def test_a_look_at_what_runs_can_be_kept_and_printed_whatever_it_finds(world: Wo
     assert "".join(kept.values()).isprintable()
 
 
-def test_a_look_at_what_runs_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_audit_is_bounded_in_objects_and_findings(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(running, "MAX_AUDITED_OBJECTS", 5)
     monkeypatch.setattr(running, "MAX_AUDIT_FINDINGS", 3)
     more = {"kind": "", "name": "", "problem": "There is more: not all was looked at."}

@@ -121,7 +121,7 @@ def test_what_cannot_be_done_is_said(world: World, words: tuple[str, ...], reaso
     assert reason in refusal("tenant_manifests", *words)
 
 
-def test_others_may_be_named_who_make_namespaces(world: World) -> None:
+def test_other_users_may_be_named_who_may_create_namespaces(world: World) -> None:
     text = run("tenant_manifests", "--cluster-wide", "--writer", "kube-admin", "--writer", "o'neil")
     assert "in ['kube-admin', \"o'neil\"]" in text
     assert f"in ['{cluster_wide.registry_user(HERE)}']" not in text

@@ -455,7 +455,7 @@ def test_stages(alice: Api, maker: Callable[..., Any]) -> None:
     assert refused(answer, *BAD).startswith("Invalid Model Version stage: Bogus.")
 
 
-def test_aliases_that_cannot_be(alice: Api) -> None:
+def test_reserved_and_malformed_aliases_are_refused(alice: Api) -> None:
     for alias, message in [
         ("latest", "'latest' alias name (case insensitive) is reserved."),
         ("LaTest", "'latest' alias name (case insensitive) is reserved."),
@@ -471,7 +471,9 @@ def test_aliases_that_cannot_be(alice: Api) -> None:
         assert refused(answer, *BAD) == message
 
 
-def test_limits(alice: Api, maker: Callable[..., Any]) -> None:
+def test_the_longest_values_are_kept_and_longer_ones_are_refused(
+    alice: Api, maker: Callable[..., Any]
+) -> None:
     """The longest that is kept is kept, and one more is refused; nothing is cut."""
     maker()
     of_version = {"name": "m", "version": "1"}

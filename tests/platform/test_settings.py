@@ -128,7 +128,7 @@ def test_what_is_missing_or_malformed_is_named(
         assert "hunter2" not in str(refusal.value), variables
 
 
-def test_a_start_ends_with_the_sentence(tmp_path: Path) -> None:
+def test_a_wrong_database_address_ends_the_start_in_one_sentence(tmp_path: Path) -> None:
     started = start(tmp_path, {"DATABASE_URL": "mysql://somebody:hunter2@db.example/bulkhead"})
     assert started.returncode != 0
     assert started.stderr.strip().endswith("DATABASE_URL is not a PostgreSQL address.")

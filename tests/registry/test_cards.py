@@ -179,7 +179,7 @@ def test_a_fact_is_shown_as_it_was_written(value: str) -> None:
     assert render(f"---\nfact: {value}\n---\n").facts == [("fact", value)]
 
 
-def test_a_fact_makes_no_object(tmp_path: Path) -> None:
+def test_yaml_tags_in_front_matter_construct_no_object(tmp_path: Path) -> None:
     made = tmp_path / "made"
     for tag in ("!!python/object/apply:pathlib.Path.touch", "!!python/name:os.system", "!x"):
         assert render(f"---\na: {tag} [{made}]\n---\n").facts == [("a", str(made))]

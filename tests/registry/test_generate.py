@@ -102,5 +102,5 @@ def test_numbers_that_make_no_sense_are_refused(words: tuple[str, ...]) -> None:
         run(*words)
 
 
-def test_delete_knows_every_table() -> None:
+def test_deleting_generated_models_covers_each_tenant_owned_table() -> None:
     assert set(generate.TABLES) == set(tenant_owned_models())

@@ -261,7 +261,7 @@ FOUND = {
 }
 
 
-def test_the_list_finds(library: World, as_: As) -> None:
+def test_the_list_of_models_finds_what_is_searched_for(library: World, as_: As) -> None:
     browser = as_(library.alice)
     for query, names in FOUND.items():
         response = browser.get(f"{url('models')}?{query}")
@@ -280,7 +280,7 @@ def test_no_filter_breaks_the_list(library: World, as_: As) -> None:
             assert browser.get(address, follow=True).status_code == 200, address
 
 
-def test_the_list_sorts(library: World, as_: As) -> None:
+def test_the_list_of_models_is_sorted_as_asked(library: World, as_: As) -> None:
     browser = as_(library.alice)
     orders = {
         "name": ["churn", "digits", "wine"],

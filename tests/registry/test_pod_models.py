@@ -152,7 +152,9 @@ def test_any_name_is_found_as_it_is_written(world: World, name: str) -> None:
         assert said(world, addressed(f"models:/{name}/1")) is None
 
 
-def test_a_name_that_is_like_an_id_is_the_teams_own(world: World, shared: RegisteredModel) -> None:
+def test_a_model_named_like_an_id_is_found_by_its_name(
+    world: World, shared: RegisteredModel
+) -> None:
     with tenant_scope(world.alpha, world.alice):
         registry.register_model(str(shared.pk))
     assert said(world, annotated(str(shared.pk))) == (

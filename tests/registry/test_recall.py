@@ -268,7 +268,7 @@ def test_a_file_of_models_brings_recalls_and_blocks_along(world: World, tmp_path
 # --- the API says what MLflow's says -------------------------------------------------------
 
 
-def test_the_api_knows_nothing_of_it(world: World) -> None:
+def test_a_recall_changes_no_answer_of_the_api(world: World) -> None:
     api = Api(make_token(world.bob, tenant=world.alpha))
 
     def answers() -> str:
@@ -373,7 +373,9 @@ def test_whoever_it_is_shared_with_sees_the_badge_and_no_reason(world: World, as
 # --- the command ---------------------------------------------------------------------------
 
 
-def test_a_scanner_says_what_it_found(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_scan_writes_the_result_of_a_scan(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     call_command("record_scan", "team_alpha", "fraud", "1", "blocked", "--note", "a note")
     assert capsys.readouterr().out == "fraud version 1: blocked.\n"
     with tenant_scope(world.alpha):

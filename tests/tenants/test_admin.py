@@ -609,7 +609,7 @@ def test_grantees_that_are_not_there_are_not_found(
 # --- for which team ------------------------------------------------------------------------
 
 
-def test_with_two_teams_one_chooses(dana: Client, world: World) -> None:
+def test_a_platform_admin_in_two_teams_chooses_one(dana: Client, world: World) -> None:
     let_in(world, Role.VIEWER)
     gammas = let_in(world, Role.VIEWER, world.gamma)
     assert "ALPHA own" in shown(dana.get(MODELS))

@@ -62,7 +62,7 @@ def test_a_name_cannot_forge_a_line(gamma: Tenant) -> None:
     assert "\x1b" not in run("list_models", "--all-teams")
 
 
-def test_whose_models_must_be_said(gamma: Tenant) -> None:
+def test_list_models_needs_a_team_or_all_teams(gamma: Tenant) -> None:
     assert "one of the arguments --team --all-teams is required" in refusal("list_models")
     assert "not allowed with" in refusal("list_models", "--team", "tenant1", "--all-teams")
 
