@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request
+from playwright.sync_api import Page, Request, expect
 from pytest_django.live_server_helper import LiveServer
 
 from tests.support.browser import LOG_VIOLATIONS, Watch
 from tests.support.people import PASSWORD, World, make_world
+from tests.support.waiting import PATIENCE_SECONDS
 
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,13 @@ def base_url(live_server: LiveServer) -> str:
 def world(transactional_db: None) -> World:
     """Two teams and everybody, committed, so that the server sees them."""
     return make_world()
+
+
+@pytest.fixture
+def page(page: Page) -> Page:
+    """A page that waits longer than a busy machine takes."""
+    page.set_default_timeout(PATIENCE_SECONDS * 1000)
+    return page
 
 
 @pytest.fixture
