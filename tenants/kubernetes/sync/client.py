@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from tenants.clusters import Cluster
+from tenants.documents import get, mappings_of
 from tenants.kubernetes.bundle.objects import RBAC, Object
 from tenants.kubernetes.names import FIELD_MANAGER
 
@@ -342,8 +343,7 @@ def _page(answer: Object) -> tuple[list[Object], str]:
 
 
 def _is_object(value: Any) -> bool:
-    metadata = value.get("metadata") if isinstance(value, dict) else None
-    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
+    return isinstance(get(value, "metadata", "name"), str)
 
 
 def _configuration(cluster: Cluster) -> Any:
@@ -415,9 +415,8 @@ def _read(answer: Any, data: bytes) -> Answer:
 
 
 def _error(status: int, body: Object, headers: Mapping[str, str]) -> ClusterApiError:
-    details = body.get("details")
-    causes = details.get("causes") if isinstance(details, dict) else None
-    found = tuple(_cause(cause) for cause in causes or () if isinstance(cause, dict))
+    causes = mappings_of(get(body, "details", "causes"), ("details", "causes"))
+    found = tuple(_cause(cause) for _, cause in causes)
     after = headers.get("Retry-After", "")
     wait = min(float(after), MAX_RETRY_SECONDS) if after.isdecimal() else 0
     message = str(body.get("message") or "")
