@@ -13,6 +13,8 @@ OLD_CLIENT := $(VENV)/mlflow-2.22
 TEST = DATA_DIR="$(DATA_DIR)/test" $(PYTHON) -m pytest
 KUBERNETES = $(abspath $(DATA_DIR))/kubernetes
 TEMPLATES = $(shell find templates -name '*.html')
+# It indents and breaks no line: what a page says is wrapped by hand, so a diff shows what changed.
+DJHTML = $(PYTHON) -m djhtml --tabwidth 2
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 BROWSER_PACKAGES := chromium fonts-inter fonts-dejavu-core fonts-liberation
 
@@ -41,7 +43,7 @@ lint: $(VENV)/test-ready ## Check format, style, types, templates and the direct
 	@$(PYTHON) -m ruff format --check --quiet
 	@$(PYTHON) -m ruff check --quiet
 	@$(PYTHON) -m mypy --no-error-summary
-	@$(VENV)/bin/djade --check --target-version 5.2 $(TEMPLATES)
+	@wrong=$$($(DJHTML) --check $(TEMPLATES) 2>&1) || { echo "$$wrong"; exit 1; }
 	@$(PYTHON) -m djlint --lint --quiet $(TEMPLATES)
 	@PYTHONPATH=platform:. $(PYTHON) -c \
 		'from importlinter.cli import lint_imports_command as lint; lint(["--no-cache", "--no-logo"])'
@@ -49,7 +51,7 @@ lint: $(VENV)/test-ready ## Check format, style, types, templates and the direct
 format: $(VENV)/test-ready ## Format the code and the templates
 	@$(PYTHON) -m ruff check --quiet --fix-only
 	@$(PYTHON) -m ruff format --quiet
-	@$(VENV)/bin/djade --target-version 5.2 $(TEMPLATES)
+	@$(DJHTML) $(TEMPLATES) 2>/dev/null || true
 
 bench: $(VENV)/test-ready ## Measure the figures of docs/performance.md
 	@$(PYTHON) -m tests.benchmarks

@@ -167,7 +167,7 @@ def star_model(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
     model.starred = request.POST.get("on") != "0"  # type: ignore[attr-defined]  # as annotated by queries
     registry.star(model, model.starred)  # type: ignore[attr-defined]
     if request.htmx:  # type: ignore[attr-defined]  # django-htmx
-        return render(request, "models_registry/_star.html", {"model": model})
+        return render(request, "models_registry/_starred.html", {"model": model})
     return redirect("model", tenant, name)
 
 

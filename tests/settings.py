@@ -7,6 +7,8 @@ from bulkhead.settings import *  # noqa: F403
 INSTALLED_APPS = [*INSTALLED_APPS, "zeal"]  # noqa: F405
 # A page that asks the database once a row fails its test.
 MIDDLEWARE = ["zeal.middleware.zeal_middleware", *MIDDLEWARE]  # noqa: F405
+# Jinja2 says what it renders, so that ``response.context`` knows.
+TEMPLATES[0]["OPTIONS"]["environment"] = "tests.support.rendering.watched_environment"  # type: ignore[index]  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Each process of a parallel run has a folder of its own; conftest makes and deletes it.
 TEST_FILES = DATA_DIR / "test-artifacts" / str(os.getpid())  # noqa: F405

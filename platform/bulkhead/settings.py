@@ -160,7 +160,6 @@ INSTALLED_APPS = [
     "allauth.account",
     "django_htmx",
     "guardian",
-    "lucide",
 ]
 
 MIDDLEWARE = [
@@ -186,19 +185,32 @@ WSGI_APPLICATION = "bulkhead.wsgi.application"
 #: URLconfs of private listeners, never served by the site; the system checks cover them too.
 PRIVATE_URLCONFS = ["bulkhead.admission_urls"]
 
+CONTEXT_PROCESSORS = [
+    "django.contrib.auth.context_processors.auth",
+    "django.contrib.messages.context_processors.messages",
+    "tenants.context.team",
+]
 TEMPLATES = [
     {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Our own pages.
+        "BACKEND": "django.template.backends.jinja2.Jinja2",
         "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": False,
+        "OPTIONS": {
+            "environment": "bulkhead.jinja.environment",
+            "context_processors": [*CONTEXT_PROCESSORS, "bulkhead.jinja.csrf"],
+        },
+    },
+    {
+        # The pages of Django's admin, and what we change in them. Nothing of ours has their names.
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates" / "django"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-                "tenants.context.team",
+                *CONTEXT_PROCESSORS,
             ],
-            "builtins": ["models_registry.templatetags.icons"],
         },
     },
 ]

@@ -1,4 +1,7 @@
-"""What the pages about namespaces need: the network and the states of all tenants, drawn."""
+"""What the admin's page about all tenants' namespaces needs, which is in Django's language.
+
+Our own pages are in Jinja2's; ``bulkhead.jinja`` lists what those call.
+"""
 
 from collections.abc import Mapping
 
@@ -6,16 +9,10 @@ from django import template
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from tenants.kubernetes.pages import network
+from tenants.page_functions import when
 
 register = template.Library()
-
-
-@register.filter
-def drawn(picture: network.Picture) -> SafeString:
-    """Draw who may talk to whom."""
-    return network.draw(picture)
-
+register.filter("when", when)
 
 BAR_WIDTH, BAR_HEIGHT = 600, 20
 

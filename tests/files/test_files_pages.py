@@ -43,8 +43,8 @@ from models_registry.models import (
     RegisteredModel,
     Upload,
 )
+from models_registry.page_functions import as_size
 from models_registry.queries import MAX_LISTED_ENTRIES, USAGE_DAYS, usage_of
-from models_registry.templatetags.registry_tags import as_size
 from tenants.access import let_send, share
 from tenants.identity import directory
 from tenants.isolation.scope import member_scope, scope_or_none, tenant_scope

@@ -25,7 +25,7 @@ from models_registry.models import ModelVersion
 from tenants.identity import directory, tokens
 from tenants.isolation.scope import tenant_scope
 from tenants.models import ApiToken, AuditEvent, Tenant, User
-from tenants.templatetags.people_tags import in_words
+from tenants.page_functions import in_words
 from tests.support import answers
 from tests.support.api import make_token
 from tests.support.files import BAD_PATHS, add, content, count, keys, pending_version
