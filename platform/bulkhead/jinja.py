@@ -8,7 +8,7 @@ nothing; text is escaped wherever it stands, and no filter says that it need not
 import re
 from collections.abc import Callable
 from datetime import date, datetime
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.template import defaultfilters
 from django.templatetags.static import static
-from django.urls import URLResolver, get_resolver, get_script_prefix, get_urlconf, reverse
+from django.urls import URLResolver, get_resolver, get_script_prefix, reverse
 from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.http import RFC3986_SUBDELIMS, escape_leading_slashes
@@ -33,7 +33,7 @@ from tenants.kubernetes.pages import network
 def environment(**options: Any) -> jinja2.Environment:
     """Return the environment of our pages; ``options`` are those that Django's backend gives."""
     fixed = {"autoescape": True, "undefined": jinja2.StrictUndefined}
-    made = jinja2.Environment(**options | fixed, trim_blocks=True, lstrip_blocks=True)  # noqa: S701  # it escapes
+    made = jinja2.Environment(**options | fixed, trim_blocks=True)  # noqa: S701  # it escapes
     del made.filters["safe"]
     made.globals = dict(GLOBALS)
     made.filters |= FILTERS
@@ -46,14 +46,31 @@ def csrf(request: HttpRequest) -> dict[str, Any]:
     Django's own makes another one for each of the fifty forms of a list.
     """
     token = SimpleLazyObject(lambda: get_token(request))
+    return {"csrf_token": token, "csrf_input": _TokenField(token)}
 
-    def field() -> SafeString:
-        return format_html('<input type="hidden" name="csrfmiddlewaretoken" value="{}">', token)
 
-    return {"csrf_token": token, "csrf_input": SimpleLazyObject(field)}
+class _TokenField:
+    """The hidden field of a form that carries the token."""
+
+    def __init__(self, token: object) -> None:
+        self._token = token
+
+    @cached_property
+    def _html(self) -> SafeString:
+        return format_html(
+            '<input type="hidden" name="csrfmiddlewaretoken" value="{}">', self._token
+        )
+
+    def __html__(self) -> SafeString:
+        return self._html
 
 
 # --- what pages call -----------------------------------------------------------------------
+
+
+#: What stands for itself in a path (RFC 3986), and what needs no look at each character.
+SAFE = f"{RFC3986_SUBDELIMS}/~:@"
+PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 
 class _Address(NamedTuple):
@@ -68,7 +85,7 @@ class _Address(NamedTuple):
 def url(name: str, *args: Any) -> str:
     """Return what ``reverse`` returns; a list of fifty models asks for a hundred addresses."""
     prefix = get_script_prefix()
-    address = _address(get_resolver(get_urlconf()), prefix, name, len(args))
+    address = _address(get_resolver(), prefix, name, len(args))
     if address is not None:
         values = {
             param: address.to_url.get(param, str)(value)
@@ -76,7 +93,8 @@ def url(name: str, *args: Any) -> str:
         }
         found = address.text % values
         if address.valid.search(found):
-            return escape_leading_slashes(quote(found, safe=f"{RFC3986_SUBDELIMS}/~:@"))
+            quoted = found if PLAIN.fullmatch(found) else quote(found, safe=SAFE)
+            return escape_leading_slashes(quoted)
     return reverse(name, args=args)
 
 
