@@ -51,7 +51,7 @@ lint: $(VENV)/test-ready ## Check format, style, types, templates and the direct
 format: $(VENV)/test-ready ## Format the code and the templates
 	@$(PYTHON) -m ruff check --quiet --fix-only
 	@$(PYTHON) -m ruff format --quiet
-	@$(DJHTML) $(TEMPLATES) 2>/dev/null || true
+	@$(DJHTML) $(TEMPLATES)
 
 bench: $(VENV)/test-ready ## Measure the figures of docs/performance.md
 	@$(PYTHON) -m tests.benchmarks
