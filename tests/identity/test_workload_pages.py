@@ -116,7 +116,7 @@ def test_an_account_made_anew_is_shown_and_trusted(world: World, alice: Client) 
 @pytest.mark.parametrize(
     ("typed", "text"),
     [
-        ({"service_account": "Model Server"}, "Use the account&#x27;s name alone"),
+        ({"service_account": "Model Server"}, "Use the account's name alone"),
         ({"service_account": ""}, "This field is required."),
         ({"cluster": "three"}, "Select a valid choice."),
         ({"cluster": ""}, "This field is required."),
@@ -129,7 +129,7 @@ def test_what_is_typed_wrong_is_told_beside_it(
 ) -> None:
     workloads.create(world.alpha, "one", "taken", Role.VIEWER)
     answer = alice.post(PAGE, {**MODEL_SERVER, **typed})
-    assert text in page_with_status(answer, 422).html
+    assert text in page_with_status(answer, 422).text
     assert WorkloadIdentity.objects.count() == 1
 
 
