@@ -20,9 +20,10 @@ import psycopg
 from tests.benchmarks.load import CONNECTIONS, HOST, Client, Load, drawn
 from tests.benchmarks.report import machine, own_share, say, stop_on_signals
 from tests.benchmarks.servers import WORKERS, running
-from tests.benchmarks.sites import Site, Size, data_dir, free_port, make_site
+from tests.benchmarks.sites import Site, Size, data_dir, make_site
 from tests.support import ROOT
 from tests.support.certificates import Authority
+from tests.support.servers import free_port
 
 PATH = "/kubernetes/admission?timeout=3s"
 RECORDING = "tests/kubernetes/recordings/v1.36.2/admissionreview-pod-create-allowed.json"

@@ -25,7 +25,8 @@ from tests.benchmarks import plain
 from tests.benchmarks.load import HOST, PATIENCE, Client
 from tests.benchmarks.report import machine, say, stop_on_signals
 from tests.benchmarks.servers import WORKERS, Server, running
-from tests.benchmarks.sites import Site, Size, data_dir, free_port, make_site
+from tests.benchmarks.sites import Site, Size, data_dir, make_site
+from tests.support.servers import free_port
 
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 MEGABYTE = 1 << 20

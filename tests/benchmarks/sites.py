@@ -6,7 +6,6 @@ tests'.
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.benchmarks.servers import WORKERS, Server, running
 from tests.support import ROOT
+from tests.support.servers import free_port
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,3 @@ def make_database(owner_url: str, name: str, *, anew: bool = False) -> None:
             "REVOKE ALL ON DATABASE {} FROM PUBLIC",
         ):
             owner.execute(sql.SQL(statement).format(database))
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

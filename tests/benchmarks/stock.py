@@ -22,7 +22,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.benchmarks import contents
 from tests.benchmarks.load import HOST, Client
 from tests.benchmarks.servers import WORKERS, Server, running
-from tests.benchmarks.sites import addresses, data_dir, free_port, make_database
+from tests.benchmarks.sites import addresses, data_dir, make_database
+from tests.support.servers import free_port
 
 #: Where everything is that belongs to no workspace.
 DEFAULT = "default"

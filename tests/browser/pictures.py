@@ -19,8 +19,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.benchmarks.servers import running
-from tests.benchmarks.sites import free_port
 from tests.support import ROOT
+from tests.support.servers import free_port
 
 FOLDER = ROOT / "docs" / "pictures"
 #: Names of the pictures, the pages that they show, and how much of them, in CSS pixels.

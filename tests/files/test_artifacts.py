@@ -26,8 +26,7 @@ from models_registry.validators import validate_path
 from tenants.isolation.scope import tenant_scope
 from tests.support.files import BAD_PATHS, add, content, count, keys, pending_version, use_store
 from tests.support.people import World, committed, make_world
-from tests.support.threads import at_once
-from tests.support.waiting import wait_until_somebody_waits
+from tests.support.threads import at_once, wait_until_somebody_waits
 
 # --- adding --------------------------------------------------------------------------------
 

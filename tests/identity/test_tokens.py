@@ -22,8 +22,7 @@ from tenants.models import AccountEvent, ApiToken, AuditEvent, Membership, Role,
 from tests.support.answers import whole
 from tests.support.people import PASSWORD, World, committed, make_user, make_world
 from tests.support.sql import column
-from tests.support.threads import at_once
-from tests.support.waiting import wait_until_somebody_waits
+from tests.support.threads import at_once, wait_until_somebody_waits
 
 BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
 

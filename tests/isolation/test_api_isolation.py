@@ -36,8 +36,7 @@ from tests.support.api import MODELS, VERSIONS, Api, kept, make_token, refused, 
 from tests.support.api_endpoints import TABLE, Row, place
 from tests.support.people import CANARY, World, committed, make_world
 from tests.support.sql import rows
-from tests.support.threads import at_once
-from tests.support.waiting import wait_until_somebody_waits
+from tests.support.threads import at_once, wait_until_somebody_waits
 
 THEIRS = f"{CANARY} own"
 #: As long as THEIRS, so that lengths can be compared.

@@ -8,6 +8,9 @@ from typing import Any
 
 from django.db import connection
 
+from tests.support.sql import rows
+from tests.support.waiting import wait_until
+
 
 def at_once(
     *calls: Callable[[], Any], within: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -30,3 +33,9 @@ def at_once(
 
     with ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(run, calls))
+
+
+def wait_until_somebody_waits() -> None:
+    """Wait until another connection waits for a lock that this thread's connection holds."""
+    waiting = "NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    wait_until(lambda: rows(f"SELECT FROM pg_locks WHERE {waiting}"))
