@@ -26,7 +26,7 @@ from tenants.models import User
 from tests.support.files import use_store
 from tests.support.kubernetes_stage import Stage, played, replayed, team_for
 from tests.support.mlflow_clients import Python, Pythons, mlflow_imported
-from tests.support.people import World, make_world
+from tests.support.people import World, make_world, world_once
 from tests.support.servers import Serve, servers
 
 # Tests are not timed: the machines that run them are shared.
@@ -81,6 +81,7 @@ def django_db_setup(
         databases = setup_databases(
             0, interactive=False, aliases={"default": None, "owner": None}, serialized_aliases=set()
         )
+        world_once()
     yield
     with django_db_blocker.unblock():
         connections.close_all()  # a database in use cannot be dropped

@@ -83,15 +83,18 @@ class World:
 
 def make_world() -> World:
     """Make everybody and everything, the first time through the product's own verbs."""
-    _world().put_back()
+    world_once().put_back()
     tenants = Tenant.objects.in_bulk(["team_alpha", "team_gamma"], field_name="slug")
     users = User.objects.in_bulk([*PEOPLE, "dana"], field_name="username")
     return World(alpha=tenants["team_alpha"], gamma=tenants["team_gamma"], **users)
 
 
 @cache
-def _world() -> Snapshot:
-    """Return the rows of everybody and everything, of which none is left behind."""
+def world_once() -> Snapshot:
+    """Return the rows of everybody and everything, of which none is left behind.
+
+    It is called before the first test, so that no test's settings are in them.
+    """
     with transaction.atomic():
         try:
             return taken(_register_world)
