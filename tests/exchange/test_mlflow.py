@@ -502,7 +502,7 @@ def killed_at(gate_url: str, reached: Any, *words: str) -> None:
         },
     )
     try:
-        assert reached.wait(60)
+        assert reached.wait(300)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -115,7 +115,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            timeout = 10
+            timeout = 120
             disable_nagle_algorithm = True
 
             def _any(self) -> None:

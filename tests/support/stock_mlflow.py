@@ -200,7 +200,7 @@ def gate(stock: Stock, path: str, nth: int) -> Iterator[Gate]:
             count += 1
             if count == nth:
                 reached.set()
-                opened.wait(60)
+                opened.wait(300)
                 return 503, b"", {}
         return passed_on(stock, asked)
 
