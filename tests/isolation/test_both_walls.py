@@ -5,8 +5,7 @@ anywhere in the product, still stays inside the acting tenant. Wall 2 alone: que
 row manager's filter, and SQL, still find the acting tenant's rows only.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 from uuid import uuid4
@@ -15,7 +14,7 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.core import serializers
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Count, Exists, F, Max, OuterRef, QuerySet, prefetch_related_objects
 from django.forms import ModelChoiceField
 from django.http import Http404
@@ -29,28 +28,11 @@ from tenants.isolation.scope import tenant_scope
 from tenants.models import AuditEvent, Tenant, TenantOwned, User, tenant_owned_models
 from tests.support.people import CANARY, World, committed, fill_every_table, make_world
 from tests.support.sql import FORBIDDEN, column, rows, sqlstate
+from tests.support.walls import without_row_security
 
 OWNED = tenant_owned_models()
 GONE = "does not exist"
 REFUSED = "refused"
-
-
-@contextmanager
-def without_row_security() -> Iterator[None]:
-    """Take the second wall down, as only the owner can, and put it up again."""
-    tables = [model._meta.db_table for model in OWNED]
-
-    def switch(*words: str) -> None:
-        with connections["owner"].cursor() as owner:
-            for table in tables:
-                for word in words:
-                    owner.execute(f"ALTER TABLE {table} {word} ROW LEVEL SECURITY")
-
-    switch("DISABLE", "NO FORCE")
-    try:
-        yield
-    finally:
-        switch("ENABLE", "FORCE")
 
 
 def outcome(attempt: Callable[[], Any]) -> Any:
