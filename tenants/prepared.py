@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.db import connection, models, transaction
 
-from tenants.isolation.credentials import AnyCredential, as_values, proof_of
+from tenants.isolation.credentials import AnyCredential
 from tenants.isolation.scope import (
     Scope,
     current_scope,
@@ -22,7 +23,7 @@ from tenants.isolation.scope import (
     set_in_database,
 )
 from tenants.isolation.statements import (
-    ACTING_IN_SCOPE,
+    ACTING,
     LIMIT_SEARCH_TIME,
     Values,
     pipeline,
@@ -36,6 +37,11 @@ RowT = TypeVar("RowT", bound=TenantOwned)
 DJANGOS = (models.JSONField, models.GenericIPAddressField)
 
 
+#: The tenant that each credential proved last, so that its next read is asked in the same trip.
+_last_proven: dict[AnyCredential, UUID] = {}
+MAX_LAST_PROVEN = 10_000
+
+
 def query_as(
     credential: AnyCredential,
     statement: str,
@@ -46,34 +52,55 @@ def query_as(
 ) -> tuple[Scope, list[tuple[Any, ...]]]:
     """Run one statement that reads as the credential's holder; return the scope and the rows.
 
-    The statement compares ``tenant_id`` with ``statements.ACTING_TENANT``: the tenant that the
-    credential proves, found in the statement itself. Row-level security compares with the settings
-    that the opening statement made. So one mistake in opening does not pass both walls.
+    The statement compares ``tenant_id`` with ``statements.ACTING_TENANT``: the tenant of the row
+    that proved the credential. Row-level security compares with the settings that the opening
+    statement made. So a mistake in making these does not pass both walls.
 
-    Both statements are sent in one trip and are one implicit transaction. Where the credential
-    opens nothing, the reading statement still runs, and both conditions let nothing through.
-    ``searching`` limits its time. ``prepare`` keeps its plan; a text that comes in many forms must
+    Both statements are sent in one trip and are one implicit transaction. The tenant is the one
+    that the credential proved last; if it proves another one now, or did for the first time, the
+    rows are thrown away and asked for again. Where the credential opens nothing, none come back.
+    ``searching`` limits the time. ``prepare`` keeps the plan; a text that comes in many forms must
     not be prepared, since each form would push out the plan of one that comes again. Raises what
     ``token_scope`` raises.
     """
-    proof, proven = proof_of(credential), as_values(credential)
-    acting = [proven[name] for name in proof.acting_values]
+    text = _acting(statement) if prepare else ACTING + statement
     nested = connection.in_atomic_block
+    tenant_id = _last_proven.get(credential)
     with transaction.atomic() if nested else nullcontext():
-        with pipeline():
-            opened = send_opening(credential)
-            if searching:
-                run(LIMIT_SEARCH_TIME, [])
-            found = run_for_tuples(proof.acting + statement, [*acting, *values], prepare=prepare)
-        scope = opened()
+        while True:
+            with pipeline():
+                opened = send_opening(credential)
+                if searching:
+                    run(LIMIT_SEARCH_TIME, [])
+                found = run_for_tuples(text, [tenant_id, *values], prepare=prepare)
+            scope = opened()
+            if scope.tenant_id == tenant_id:
+                break
+            tenant_id = _remember(credential, scope.tenant_id)
         if nested:
             set_in_database(scope_or_none())
     return scope, found.fetchall()
 
 
+def _remember(credential: AnyCredential, tenant_id: UUID) -> UUID:
+    if len(_last_proven) >= MAX_LAST_PROVEN:
+        _last_proven.clear()  # each credential's next read costs one more trip, once
+    _last_proven[credential] = tenant_id
+    return tenant_id
+
+
 def query_in_scope(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement made for ``query_as`` in the scope that is open."""
-    return read_in_scope(ACTING_IN_SCOPE + statement, [current_tenant_id(), *values])
+    """Return the rows of a statement made for ``query_as``, in the scope that is open.
+
+    Raises NoTenant without a scope.
+    """
+    return read_in_scope(_acting(statement), [current_tenant_id(), *values])
+
+
+@lru_cache(maxsize=64)
+def _acting(statement: str) -> str:
+    """Return the same string each time: its hash, by which its plan is found, is taken once."""
+    return ACTING + statement
 
 
 def read_in_scope(statement: str, values: Values) -> list[tuple[Any, ...]]:

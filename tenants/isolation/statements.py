@@ -5,7 +5,6 @@ settings that row-level security reads are set, only where the proof holds. Its 
 names of ``Scope``'s fields.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,10 +83,6 @@ class Proof:
 
     #: Opens the scope; ``mark_used`` says whether the credential's last use is to be noted.
     open: str
-    #: Finds the acting tenant once more, for the reading statement: a positional statement that
-    #: begins with it has the common table expression ``acting``, and the values in this order.
-    acting: str
-    acting_values: tuple[str, ...]
     #: Lists the tenants that the credential opens, whichever the request names.
     list_tenants: str
     #: Notes that the credential was used.
@@ -98,17 +93,11 @@ def _proof(
     rows: str, named: str, *, reads_only: str, via: str, last_used: str, alone: str, note_use: str
 ) -> Proof:
     """Build the statements of a credential; ``rows`` are what it opens, ``named`` what is meant."""
-    acting = f"""WITH acting AS MATERIALIZED (
-SELECT CASE WHEN count(*) OVER () = 1 THEN tenant.id END AS tenant_id {rows} AND {named} LIMIT 1)
-"""
-    name = re.compile(r"%\((\w+)\)s")
     return Proof(
         open=_open(f"""
 SELECT {_OF_MEMBER}, {reads_only} AS reads_only, {via} AS via,
        {last_used} IS NULL OR {last_used} < now() - interval '1 minute' AS mark_used
 {rows} AND {named}"""),
-        acting=name.sub("%s", acting),
-        acting_values=tuple(name.findall(acting)),
         list_tenants=f"""
 SELECT tenant.slug, tenant.name, tenant.description, {alone} AS alone {rows}
  ORDER BY tenant.slug""",
@@ -116,11 +105,11 @@ SELECT tenant.slug, tenant.name, tenant.description, {alone} AS alone {rows}
     )
 
 
-#: The tenant of the common table expression ``acting``: what a reading statement compares with.
-#: It comes from the credential, and not from the settings that row-level security compares with.
+#: What a statement of ours begins with; its first value is the acting tenant's id.
+ACTING = "WITH acting AS (SELECT %s::uuid AS tenant_id)\n"
+#: What such a statement compares ``tenant_id`` with. The value comes from the row that proved the
+#: credential, and not from the settings that row-level security compares with.
 ACTING_TENANT = "(SELECT tenant_id FROM acting)"
-#: The same expression where a scope is open already: its value is the scope's tenant.
-ACTING_IN_SCOPE = "WITH acting AS (SELECT %s::uuid AS tenant_id)\n"
 
 # A robot's token also stops working when the admin who created it (and has seen the secret) leaves
 # the tenant.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.db import connections, models
@@ -47,9 +48,13 @@ def open_wrongly(monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> None:
 
 def without_conditions(monkeypatch: pytest.MonkeyPatch, tenant: Tenant) -> None:
     """Take the first wall down: managers filter nothing, and our statements ask for ``tenant``."""
-    acting = f"WITH acting AS (SELECT '{tenant.pk}'::uuid AS tenant_id) "
-    for name in ("TOKEN", "WORKLOAD"):
-        proof = replace(getattr(statements, name), acting=acting, acting_values=())
-        monkeypatch.setattr(statements, name, proof)
+    asked = statements.run_for_tuples
+
+    def asked_for_other(text: str, values: Any, **options: Any) -> Any:
+        if text.startswith(statements.ACTING):
+            values = [tenant.pk, *values[1:]]
+        return asked(text, values, **options)
+
+    monkeypatch.setattr(prepared, "run_for_tuples", asked_for_other)
     monkeypatch.setattr(TenantManager, "get_queryset", models.Manager.get_queryset)
     monkeypatch.setattr(prepared, "current_tenant_id", lambda: tenant.pk)
