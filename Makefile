@@ -29,7 +29,7 @@ run: $(VENV)/run-ready ## Serve the demo at 127.0.0.1:PORT (8000), data in DATA_
 	@exec $(PYTHON) manage.py serve --demo
 
 test: lint browser $(OLD_CLIENT)/ready ## Check the code, then run all tests
-	@$(TEST) --numprocesses 2 --dist loadgroup
+	@$(TEST) --numprocesses 2 --dist loadscope
 	@$(TEST) --numprocesses 2 tests/browser
 
 test-kubernetes: $(VENV)/test-ready ## Run the tests that need a real kube-apiserver, which is built once

@@ -26,6 +26,7 @@ from tenants.models import User
 from tests.support.files import use_store
 from tests.support.kubernetes_stage import Stage, played, replayed, team_for
 from tests.support.mlflow_clients import Python, Pythons, mlflow_imported
+from tests.support.parallel import OneByOne
 from tests.support.people import World, make_world, world_once
 from tests.support.servers import Serve, servers
 
@@ -45,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load the fixtures of the real cluster where it is asked for."""
     if config.getoption(LIVE_CLUSTER):
         config.pluginmanager.import_plugin("tests.live_cluster.fixtures")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneByOne | None:
+    """Share the tests out one by one where ``--dist loadscope`` asks for it."""
+    return OneByOne(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -54,9 +54,6 @@ from tests.support.stock_mlflow import (
     stock_server,
 )
 
-#: In a parallel run, one process runs all of these tests, which share what takes long to start.
-pytestmark = pytest.mark.xdist_group("mlflow-server")
-
 IS_PROMPT = "mlflow.prompt.is_prompt"
 
 #: What the real client puts into the server, as people do.

@@ -862,7 +862,6 @@ model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
 
 
 @committed
-@pytest.mark.xdist_group("mlflow-clients")
 @pytest.mark.parametrize("name", ["wine", 'it\'s "a&b" 100% {c}?d#e'])
 def test_the_code_works(
     transactional_db: None,

@@ -21,9 +21,6 @@ from tests.support.issuers import Issuer, Pod, cluster, jwks, key_server
 from tests.support.mlflow_clients import Client, Pythons, all_said, bulkhead
 from tests.support.people import CANARY, World
 
-#: In a parallel run, one process runs all of these tests, which share what takes long to start.
-pytestmark = pytest.mark.xdist_group("mlflow-clients")
-
 ONE = Issuer()
 ALPHA, GAMMA = Pod(namespace="bh-team-alpha"), Pod()
 TRAINER = Pod(account="model-trainer", name="train-x1")

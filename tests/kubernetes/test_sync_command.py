@@ -352,15 +352,19 @@ def test_a_watch_ends_cleanly(sign: signal.Signals, tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
-    # With the last line the round is over, and it sleeps.
-    assert [process.stdout.readline().split()[0] for _ in range(4)] == [
-        "team_alpha",
-        "!",
-        "team_gamma",
-        "!",
-    ]
-    process.send_signal(sign)
-    _, said = process.communicate(timeout=120)
+    try:
+        # With the last line the round is over, and it sleeps.
+        assert [process.stdout.readline().split()[0] for _ in range(4)] == [
+            "team_alpha",
+            "!",
+            "team_gamma",
+            "!",
+        ]
+        process.send_signal(sign)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 0
     assert "Traceback" not in said
     assert said.splitlines()[-1] == "Stopped."

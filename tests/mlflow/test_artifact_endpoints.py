@@ -689,7 +689,6 @@ print(sorted(f.path for f in repository.list_artifacts("model")))
 
 
 @committed
-@pytest.mark.xdist_group("mlflow-clients")
 @pytest.mark.parametrize("team", ["", "/t/team_alpha"])
 def test_mlflows_own_client(
     transactional_db: None,

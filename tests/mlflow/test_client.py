@@ -27,9 +27,6 @@ from tests.support.mlflow_clients import VERSIONS, Client, Pythons, all_said, bu
 from tests.support.people import CANARY, PASSWORD, World, fill_with_files
 from tests.support.stock_mlflow import Stock, stock_server
 
-#: In a parallel run, one process runs all of these tests, which share what takes long to start.
-pytestmark = pytest.mark.xdist_group("mlflow-clients")
-
 #: Whose team each client works in, who it is, and what its models learn from.
 TEAMS = {
     "2.22": ("team_alpha", "mia", "iris", "ALPHA"),

@@ -21,9 +21,6 @@ import pytest
 from tests.support import ROOT
 from tests.support.waiting import wait_until
 
-#: In a parallel run, one process runs all of these tests, which share what takes long to start.
-pytestmark = pytest.mark.xdist_group("embedded-postgres")
-
 IS_ROOT = os.geteuid() == 0
 
 USE = """
