@@ -20,7 +20,7 @@ SOURCE = "s3://models/{name}/{number}"
 
 
 def names(models: int) -> list[str]:
-    """Return the names of so many models."""
+    """Return the names of ``models`` models, from a list of subjects."""
     return [f"{SUBJECTS[number % len(SUBJECTS)]}-{number:06}" for number in range(1, models + 1)]
 
 

@@ -47,7 +47,7 @@ class Side:
     growth: dict[str, float] = field(default_factory=lambda: {"upload": 0.0, "download": 0.0})
 
     def transfer(self, what: str, number: int, blocks: int) -> None:
-        """Upload or download file ``number``, of so many blocks, and remember how it went."""
+        """Upload or download file ``number``, of ``blocks`` blocks, and keep its speed."""
         path = f"{self.folder}/file-{number}.bin"
         with self._weighed(what):
             seconds = (self._upload if what == "upload" else self._download)(path, blocks)

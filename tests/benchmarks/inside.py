@@ -186,7 +186,7 @@ def _compare(
 
 
 def fill_team(models: str) -> dict[str, str]:
-    """Give the team so many models, and take away what an earlier run has made; return a token."""
+    """Give the team ``models`` models, delete those of an earlier run, and return a token."""
     from models_registry.demo import generate
     from tenants.isolation.scope import tenant_scope
     from tenants.isolation.statements import SET

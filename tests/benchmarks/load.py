@@ -124,7 +124,7 @@ class Load:
         seconds: float,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Send one request after the other over each connection, for so many seconds."""
+        """Send one request after the other over each connection, for ``seconds``."""
         began, own = time.perf_counter(), time.process_time()
         start = began + WARM_SECONDS
         end = start + seconds

@@ -40,7 +40,7 @@ VARIABLES = ("MLFLOW_", "DATABASE_URL", "DATABASE_OWNER_URL", "BULKHEAD_")
 
 @dataclass(frozen=True)
 class Stock:
-    """A stock server; with ``teams``, in its multi-tenant mode, with so many teams beside ours."""
+    """A stock server; with ``teams``, in its multi-tenant mode, with that many other teams."""
 
     name: str
     models: int

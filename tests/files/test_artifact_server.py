@@ -59,7 +59,7 @@ def send(
 
 
 def megabytes(count: int) -> Iterator[bytes]:
-    """Yield so many megabytes, each another one."""
+    """Yield ``count`` megabytes, each with other content."""
     for number in range(count):
         yield number.to_bytes(8, "big") * (MB // 8)
 

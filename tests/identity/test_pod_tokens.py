@@ -721,7 +721,7 @@ class WatchedLock:
         self._lock.release()
 
     def wait_until_wanted(self, times: int) -> None:
-        """Wait until so many threads have asked for it."""
+        """Wait until the lock was asked for ``times`` times."""
         for _ in range(times):
             assert self._wanted.acquire(timeout=60)
 
