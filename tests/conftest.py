@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -43,7 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the fixtures of the real cluster where it is asked for."""
+    """Load the fixtures of the real cluster where it is asked for, and listen to Ctrl-C.
+
+    A shell lets what it starts in the background ignore Ctrl-C, and the servers that tests start
+    and stop would inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption(LIVE_CLUSTER):
         config.pluginmanager.import_plugin("tests.live_cluster.fixtures")
 
