@@ -1,8 +1,8 @@
 """The registry's rows: registered models, their versions and aliases, grants and bookmarks.
 
 They are read through their managers and written by ``registry.py`` alone. Tags, parameters and
-metrics are JSON columns: one row holds all that a page or an answer says about it, and each
-table saved is a table that needs no walls.
+metrics are JSON columns: one row holds all that a page or an answer says about it, and fewer
+tables mean fewer policies.
 """
 
 from typing import Any, ClassVar, Self

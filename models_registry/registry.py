@@ -41,7 +41,7 @@ Tagged = RegisteredModel | ModelVersion
 
 #: At most this many tags, parameters or metrics of one change are in its audit event.
 MAX_LOGGED_ENTRIES = 100
-#: Fields that a copy of a version takes over from its original.
+#: The fields of a recall and of a scan's result, which a copy of a version takes over.
 VERDICTS = ("recalled_at", "recall_reason", "scan", "scan_note")
 #: The largest value of PostgreSQL's integer.
 MAX_VERSION_NUMBER = 2**31 - 1
@@ -80,7 +80,7 @@ def _requires(perm: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @wraps(function)
         def verb(*args: P.args, **kwargs: P.kwargs) -> R:
             require(f"models_registry.{perm}")
-            with _undone_alone():
+            with _savepoint_for_pages():
                 return function(*args, **kwargs)
 
         return verb
@@ -88,7 +88,7 @@ def _requires(perm: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def _undone_alone() -> AbstractContextManager[Any]:
+def _savepoint_for_pages() -> AbstractContextManager[Any]:
     """Make the block a transaction of its own inside that of the request.
 
     A page goes on after a refused verb, to show the form again. A request with a token does not:
@@ -139,7 +139,7 @@ def register_model(
         updated_at=now,
     )
     try:
-        with _undone_alone(), pipeline():
+        with _savepoint_for_pages(), pipeline():
             insert(model)
             audit.record("model.registered", model)
     except IntegrityError as error:
@@ -190,7 +190,7 @@ def rename_model(model: RegisteredModel, name: str) -> RegisteredModel:
     locked = _lock(model)
     before, locked.name = locked.name, name
     try:
-        with _undone_alone():
+        with _savepoint_for_pages():
             _save(locked, "name")
     except IntegrityError:
         raise NameTaken(name) from None
@@ -334,10 +334,9 @@ def _keep_verdicts(copy: ModelVersion, origin: ModelVersion) -> None:
     """
     # order_by(): the default order joins the model and would lock its row; a recall locks it first.
     locked = ModelVersion.objects.order_by().select_for_update(no_key=True).filter(pk=origin.pk)
-    now = (
-        locked.values(*VERDICTS).first() or {}
-    )  # it may be deleted by now; snapshot() then finds no files
-    for name, value in now.items():
+    # The original may be deleted by now; then snapshot() finds no files.
+    verdicts = locked.values(*VERDICTS).first() or {}
+    for name, value in verdicts.items():
         setattr(copy, name, value)
     if copy.scan == ModelVersion.Scan.PASSED and copy.status != ModelVersion.Status.READY:
         copy.scan, copy.scan_note = ModelVersion.Scan.NONE, ""
@@ -566,7 +565,7 @@ def record_scan(version: ModelVersion, verdict: str, note: str = "") -> ModelVer
     if verdict not in (ModelVersion.Scan.PASSED, ModelVersion.Scan.BLOCKED):
         raise ValidationError({"scan": f"“{verdict}” is neither passed nor blocked."})
     _check_text("note", note, validators.MAX_NOTE_CHARS)
-    with _undone_alone():
+    with _savepoint_for_pages():
         locked = _lock(version)
         _hold_files(locked)
         ready = locked.status == ModelVersion.Status.READY

@@ -55,7 +55,7 @@ TABLES: tuple[type[TenantOwned], ...] = (
 )
 
 # The models' names are the same at each run, so a run that was interrupted is taken up again;
-# the rest is drawn by chance, from the same seed in the same team.
+# the rest is random, with a fixed seed for each team.
 SEED = "SELECT setseed(%s)"
 FILL = """
 WITH drawn AS MATERIALIZED (

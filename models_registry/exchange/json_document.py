@@ -241,12 +241,12 @@ VERSION_FIELDS: dict[str, Reader] = {
     "metrics": _metrics(),
 }
 #: Present only where true. A passed scan is not exported: the document brings no files with it.
-VERDICTS: dict[str, Reader] = {
+VERDICT_KEYS: dict[str, Reader] = {
     "recalled": _text(validators.MAX_NOTE_CHARS),
     "blocked": _text(validators.MAX_NOTE_CHARS),
 }
 VERSION_KEYS = (
-    VERSION_FIELDS | {"number": _number, "creator": _username, "created_at": _time} | VERDICTS
+    VERSION_FIELDS | {"number": _number, "creator": _username, "created_at": _time} | VERDICT_KEYS
 )
 
 

@@ -22,8 +22,8 @@ STATUSES = "CASE v.status WHEN 'READY' THEN 'READY' ELSE v.status || '_REGISTRAT
 def _object(always: Mapping[str, str], sometimes: Mapping[str, str]) -> str:
     """Return SQL that writes a JSON object as text; values are SQL that writes JSON.
 
-    A member of ``sometimes`` is left out where its value is NULL. Text is put together because
-    PostgreSQL takes twice as long to build an object and to strip its nulls.
+    A member of ``sometimes`` is left out where its value is NULL. The text is concatenated:
+    json_build_object with json_strip_nulls takes twice as long.
     """
     members = ", ', ', ".join(f"'\"{name}\": ', {value}" for name, value in always.items())
     more = [f"', \"{name}\": ' || {value}" for name, value in sometimes.items()]
@@ -36,7 +36,7 @@ def _text(sql: str) -> str:
 
 
 def _word(sql: str) -> str:
-    """Return SQL that writes as text what holds nothing to be escaped."""
+    """Return SQL that writes as text a value that needs no JSON escaping."""
     return f"'\"', {sql}, '\"'"
 
 

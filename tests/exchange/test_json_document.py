@@ -450,3 +450,16 @@ def test_aliases_of_several_models_do_not_mix(world: World) -> None:
     with tenant_scope(world.gamma):
         aliases = Alias.objects.filter(model__name__in=["one", "two"], name="champion")
         assert dict(aliases.values_list("model__name", "version__number")) == {"one": 1, "two": 2}
+
+
+#: What a document does not say of a version: whose it is, where its files lie, what happened since.
+NOT_IN_A_DOCUMENT = {
+    *("id", "tenant", "model", "location", "logged_model_id", "stage", "updated_at"),
+    # A recall and a blocked scan are written by their reasons.
+    *("recalled_at", "recall_reason", "scan", "scan_note"),
+}
+
+
+def test_each_field_of_a_version_is_in_the_document_or_left_out_on_purpose() -> None:
+    fields = {field.name for field in ModelVersion._meta.concrete_fields}
+    assert fields - NOT_IN_A_DOCUMENT == fields & set(json_document.VERSION_KEYS)

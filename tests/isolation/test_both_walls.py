@@ -246,7 +246,8 @@ def test_wall_1_holds_alone() -> None:
         for model in OWNED:
             with tenant_scope(world.alpha):
                 for manager in (model._base_manager, model._default_manager):
-                    assert {row.tenant_id for row in manager.all()} == {world.alpha.pk}, model
+                    found = {row.tenant_id for row in manager.all()}
+                    assert found == {world.alpha.pk}, f"{model}: is it in fill_every_table?"
                     assert not manager.filter(tenant_id=world.gamma.pk).exists(), model
         assert len(column("SELECT DISTINCT tenant_id FROM tenants_auditevent")) == 3
     assert rows("SELECT * FROM models_registry_registeredmodel") == []
@@ -286,7 +287,8 @@ def test_wall_2_holds_alone(world: World, model: type[TenantOwned]) -> None:
     table = model._meta.db_table
     with tenant_scope(world.gamma):
         theirs = list(plain(model).filter(tenant=world.gamma))
-    assert len(theirs) > SHARED_ROWS[model.__name__]
+    assert model.__name__ in SHARED_ROWS, "say in SHARED_ROWS how many rows a share makes visible"
+    assert len(theirs) > SHARED_ROWS[model.__name__], "add a row to fill_every_table"
     assert list(plain(model)) == []
     with tenant_scope(world.alpha, world.alice):
         count = SHARED_ROWS[model.__name__]

@@ -752,3 +752,14 @@ def test_a_version_whose_files_went_meanwhile_is_not_made(
         with pytest.raises(Conflict, match="deleted meanwhile"):
             registry.add_version(things.model, source="mlflow-artifacts:/gone")
         assert things.model.versions.count() == 2
+
+
+def test_each_text_of_a_version_is_limited_as_its_column_is() -> None:
+    """What is too long is refused with a sentence, and not by PostgreSQL."""
+    texts = {
+        field.name: field.max_length
+        for field in ModelVersion._meta.concrete_fields
+        if field.max_length and field.editable and not field.choices
+    }
+    assert len(texts) > 5
+    assert texts == {name: validators.MAX_VERSION_CHARS.get(name) for name in texts}
