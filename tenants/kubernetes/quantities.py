@@ -48,6 +48,6 @@ def write(number: Fraction) -> str:
     """Write a number with up to two decimals, as people read it: 1.5, 0.07, 12,000."""
     if 0 < number < Fraction(1, 200):
         return "less than 0.01"
-    if number >= MIN_SCIENTIFIC:
+    if abs(number) >= MIN_SCIENTIFIC:
         return f"{Decimal(round(number)):.2e}"
     return f"{float(number):,.2f}".rstrip("0").rstrip(".")

@@ -122,8 +122,12 @@ def test_a_limit_that_is_not_what_it_should_be_says_so(world: World, as_: As) ->
     quota["count/configmaps"] = {"hard": "51", "used": "garbage"}
     quota["count/widgets.example.org"] = {"hard": "3", "used": "1"}
     quota["count/gadgets.example.org"] = {"hard": "1e400", "used": "1e399"}
+    quota["count/gizmos.example.org"] = {"hard": "-1e400", "used": "-1e400"}
+    quota["secrets"] = {"hard": "10", "used": "-1e400"}
     looked(world.alpha, "drift", quota=quota)
+    assert as_(world.dana).get("/admin/isolation/").status_code == 200
     text = words(read(as_(world.bob)))
+    assert "-1.00e+400 of 10" in text
     assert "21 of 500 Should be 20" in text
     assert "garbage of 51" in text
     assert "count/widgets.example.org 1 of 3" in text

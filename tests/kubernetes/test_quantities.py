@@ -99,6 +99,7 @@ def test_a_thousand_of_a_thousandth_is_one(number: int) -> None:
         (Fraction(10**15 - 1), "999,999,999,999,999"),
         (Fraction(10**15), "1.00e+15"),
         (Fraction(10**400), "1.00e+400"),
+        (Fraction(-(10**400)), "-1.00e+400"),
         (parse(f"{'9' * 1000}e999") / NANO, "1.00e+2008"),
     ],
 )

@@ -117,8 +117,10 @@ class Limit:
 
     @property
     def bar(self) -> str:
-        """The share as the value of a bar that ends at 1."""
-        return "" if self.share is None else f"{float(min(self.share, Fraction(1))):.3f}"
+        """The share as the value of a bar from 0 to 1."""
+        if self.share is None:
+            return ""
+        return f"{float(max(Fraction(0), min(self.share, Fraction(1)))):.3f}"
 
     @property
     def look(self) -> str:
@@ -129,8 +131,8 @@ class Limit:
 
     @property
     def percent(self) -> int:
-        """The share in percent, rounded down, so that 100 means full."""
-        return int((self.share or 0) * 100)
+        """The share in percent, 0 to 999, rounded down, so that 100 means full."""
+        return max(0, min(999, int((self.share or 0) * 100)))
 
 
 @dataclass(frozen=True, slots=True)
