@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db import connection, models, transaction
 
+from tenants.bounded import BoundedDict
 from tenants.isolation.credentials import AnyCredential
 from tenants.isolation.scope import (
     Scope,
@@ -38,8 +39,7 @@ DJANGOS = (models.JSONField, models.GenericIPAddressField)
 
 
 #: The tenant that each credential proved last, so that its next read is asked in the same trip.
-_last_proven: dict[AnyCredential, UUID] = {}
-MAX_LAST_PROVEN = 10_000
+_last_proven: BoundedDict[AnyCredential, UUID] = BoundedDict(max_entries=10_000)
 
 
 def query_as(
@@ -76,17 +76,11 @@ def query_as(
             scope = opened()
             if scope.tenant_id == tenant_id:
                 break
-            tenant_id = _remember(credential, scope.tenant_id)
+            tenant_id = scope.tenant_id
+            _last_proven.put(credential, tenant_id)
         if nested:
             set_in_database(scope_or_none())
     return scope, found.fetchall()
-
-
-def _remember(credential: AnyCredential, tenant_id: UUID) -> UUID:
-    if len(_last_proven) >= MAX_LAST_PROVEN:
-        _last_proven.clear()  # each credential's next read costs one more trip, once
-    _last_proven[credential] = tenant_id
-    return tenant_id
 
 
 def query_in_scope(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

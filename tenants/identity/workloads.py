@@ -6,8 +6,7 @@ holds no token of ours; the robot's role is what the pods may do.
 """
 
 import hashlib
-import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants import audit
+from tenants.bounded import BoundedDict
 from tenants.dns import is_subdomain
 from tenants.identity import directory, pod_tokens
 from tenants.identity.robots import ROLES, user_name
@@ -179,31 +179,8 @@ def _label(found: WorkloadIdentity) -> str:
 # --- what pods do --------------------------------------------------------------------------
 
 
-class _RecentlySeen:
-    """A bounded set that forgets the oldest member first; safe for all threads of a process."""
-
-    def __init__(self, max_members: int) -> None:
-        self._max_members = max_members
-        self._members: dict[Hashable, None] = {}
-        self._lock = threading.Lock()
-
-    def __contains__(self, member: Hashable) -> bool:
-        return member in self._members
-
-    def add(self, member: Hashable) -> None:
-        """Add a member, and forget the oldest one if there are too many."""
-        with self._lock:
-            self._members[member] = None
-            if len(self._members) > self._max_members:
-                del self._members[next(iter(self._members))]
-
-    def discard(self, member: Hashable) -> None:
-        """Forget a member, if it is there."""
-        with self._lock:
-            self._members.pop(member, None)
-
-
-_signed_in = _RecentlySeen(MAX_REMEMBERED_TOKENS)
+#: The digests of tokens whose first use is in the log already.
+_signed_in: BoundedDict[bytes, None] = BoundedDict(MAX_REMEMBERED_TOKENS)
 
 
 def sign_in(token: str, team: str = "") -> WorkloadCredential:
@@ -214,7 +191,7 @@ def sign_in(token: str, team: str = "") -> WorkloadCredential:
     """
     pod = pod_tokens.verify(token, team)
     if pod.digest not in _signed_in and _is_let_in(pod):
-        _signed_in.add(pod.digest)
+        _signed_in.put(pod.digest, None)
     return pod
 
 

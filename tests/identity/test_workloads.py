@@ -542,17 +542,6 @@ def test_its_use_is_marked_once_a_minute(world: World) -> None:
         assert (row.get().last_used_at != before) == moved
 
 
-def test_a_process_remembers_a_bounded_number_of_tokens() -> None:
-    remembered = workloads._RecentlySeen(3)
-    for number in range(10):
-        remembered.add(number)
-        remembered.add(number)
-    assert [number for number in range(10) if number in remembered] == [7, 8, 9]
-    remembered.discard(8)
-    remembered.discard("never there")
-    assert 8 not in remembered
-
-
 # --- at the API ----------------------------------------------------------------------------
 
 
