@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
+
 from tenants.isolation import statements
 
 
@@ -113,6 +115,8 @@ def teams_of(credential: AnyCredential) -> list[OpenTeam]:
 
     Raises BadToken where there is none.
     """
+    # psycopg is asked directly, and so Django does not notice a connection that is gone.
+    connection.close_if_health_check_failed()
     rows = statements.run(proof_of(credential).list_tenants, as_values(credential)).fetchall()
     if not rows:
         raise BadToken
