@@ -98,7 +98,6 @@ def model_page(request: HttpRequest, tenant: str, name: str) -> HttpResponse:
         "model": model,
         "usage": queries.usage_of(model),
         "versions": versions[:VERSIONS_ON_MODEL_PAGE],
-        "more_versions": model.last_version > VERSIONS_ON_MODEL_PAGE,
         "latest": versions[0] if versions else None,
         "aliases": queries.ranked(queries.aliases_of(model)),
         "series": queries.metric_series(versions),
@@ -378,7 +377,6 @@ def _alias_page(
         "moved": moved,
         # The next attempt expects the alias to point where it does while this page is made.
         "from": numbers.get(str(form["alias"].value() or "")),
-        "current": numbers,
         "versions": versions[:100],
     }
     return render(request, "models_registry/set_alias.html", context, status=status)

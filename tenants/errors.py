@@ -1,8 +1,9 @@
 """Refusal: the base of every error that a caller sees, with its status, headers and words.
 
 An exception that inherits it carries how it is answered, so no code that answers has a table of
-exceptions: the API writes ``error_code`` and ``words``, a page shows ``page_words``, and both send
-``status`` and ``headers``. What Django and the database raise is translated in ``tenants.api``.
+exceptions. The API writes ``error_code`` and ``words`` and sends ``headers``; a page shows
+``page_words``; both send ``status``. What Django and the database raise is translated in
+``tenants.api``.
 """
 
 from collections.abc import Mapping

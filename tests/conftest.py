@@ -54,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin("tests.live_cluster.fixtures")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneByOne | None:
     """Share the tests out one by one where ``--dist loadscope`` asks for it."""
     return OneByOne(config, log) if config.getoption("dist") == "loadscope" else None

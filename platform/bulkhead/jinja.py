@@ -2,7 +2,8 @@
 
 The pages in `templates/` are Jinja2's, but for those in `templates/django/`: they extend pages of
 Django's admin, and so are in Django's language. A name that a page misspells is an error, never
-nothing; text is escaped wherever it stands, and no filter says that it need not be.
+nothing; text is escaped wherever it stands, and no filter says that it need not be. What a context
+processor gives has precedence over what a view gives under the same name.
 """
 
 import re
@@ -133,7 +134,6 @@ GLOBALS = {
     "url": url,
     "static": static,
     "icon": icon,
-    "range": range,
     "by_day": tenants.by_day,
     "draw_network": network.draw,
     "code_for": registry.code_for,
