@@ -24,6 +24,7 @@ from pytest_django import DjangoDbBlocker
 from pytest_django.fixtures import Settings
 
 from tenants.models import User
+from tests.support.embedded import start_without_durability
 from tests.support.files import use_store
 from tests.support.kubernetes_stage import Stage, played, replayed, team_for
 from tests.support.mlflow_clients import Python, Pythons, mlflow_imported
@@ -90,6 +91,8 @@ def django_db_setup(
     pytest-django would set up only the aliases that tests name, and then `default`, a mirror of
     `owner`, would be the real database. Each process of a parallel run has a database of its own.
     """
+    if settings.EMBEDDED_DATABASE:
+        start_without_durability(settings.DATA_DIR)
     with django_db_blocker.unblock():
         databases = setup_databases(
             0, interactive=False, aliases={"default": None, "owner": None}, serialized_aliases=set()

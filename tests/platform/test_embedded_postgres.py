@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from tests.support import ROOT
+from tests.support.embedded import connect_as_superuser
 from tests.support.waiting import wait_until
 
 IS_ROOT = os.geteuid() == 0
@@ -93,19 +94,6 @@ def postmaster(data_dir: Path) -> int | None:
     """Return the process id of the server that runs, if one runs."""
     path = data_dir / "postgres" / "data" / "postmaster.pid"
     return int(path.read_text().split()[0]) if path.exists() else None
-
-
-def connect_as_superuser(data_dir: Path) -> psycopg.Connection:
-    """Connect as the superuser, with the password from its file."""
-    home = data_dir / "postgres"
-    password = json.loads((home / "passwords.json").read_text())["postgres"]
-    return psycopg.connect(
-        host=str((home / "socket").resolve()),
-        user="postgres",
-        dbname="postgres",
-        password=password,
-        autocommit=True,
-    )
 
 
 def has_ended(process: int) -> bool:
