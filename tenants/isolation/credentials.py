@@ -7,6 +7,7 @@ from typing import Any
 from django.db import connection
 
 from tenants.isolation import statements
+from tenants.workspaces import workspace_name
 
 
 class NoTenant(Exception):
@@ -82,7 +83,7 @@ AnyCredential = Credential | WorkloadCredential
 
 def as_values(credential: AnyCredential) -> dict[str, Any]:
     """Return the credential as values of the statements in ``tenants.isolation.statements``."""
-    team = credential.team.replace("_", "-")
+    team = workspace_name(credential.team)
     if isinstance(credential, Credential):
         return {"prefix": credential.prefix, "digest": credential.digest, "team": team}
     return {
